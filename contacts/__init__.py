@@ -1,0 +1,1 @@
+"""Whom: contacts with their tags and consent, and how they come in."""

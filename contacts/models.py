@@ -1,0 +1,247 @@
+"""Contacts, tags and the events that higher floors act upon."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import ClassVar, Self
+
+from django.db import models
+from django.db.models import Exists, F, OuterRef, Q
+from django.db.models.functions import Lower
+
+from kaanha.organizations.models import Organization, OwnedModel, OwnedQuerySet, User
+
+
+class ConsentSource(models.TextChoices):
+    """How a consent came about, or was withdrawn."""
+
+    INBOUND = "inbound", "The contact wrote"
+    OPERATOR = "operator", "An operator"
+    IMPORT = "import", "An import"
+    API = "api", "The API"
+
+
+class ContactQuerySet(OwnedQuerySet):
+    def active(self) -> Self:
+        """Contacts that aren't deleted."""
+        return self.filter(deleted_at=None)
+
+    def reachable(self) -> Self:
+        """Contacts we are allowed to message: opted in, and not deleted."""
+        return self.filter(opted_in=True, deleted_at=None)
+
+    def with_phone(self) -> Self:
+        """Contacts that a broadcast can address. Others are known only by Meta's user id."""
+        return self.filter(phone__isnull=False)
+
+    def tagged_any(self, tags: Iterable[Tag | int]) -> Self:
+        """Contacts holding at least one of `tags`, each contact once.
+
+        EXISTS rather than a join: a contact holding three of the tags would come back three times,
+        and DISTINCT over a million contacts sorts them all.
+        """
+        return self.filter(Exists(ContactTag.objects.filter(contact=OuterRef("pk"), tag__in=tags)))
+
+    def tagged_none(self, tags: Iterable[Tag | int]) -> Self:
+        """Contacts holding none of `tags`."""
+        return self.filter(~Exists(ContactTag.objects.filter(contact=OuterRef("pk"), tag__in=tags)))
+
+
+class Contact(OwnedModel):
+    """One person of an organization, one row for ever: deleting marks it, coming back revives it with its history.
+
+    Known by phone, by Meta's business-scoped user id, or both.
+    """
+
+    PUBLIC_KIND = "ct"
+
+    # The unique constraints below begin with it: no index of its own.
+    organization = models.ForeignKey(Organization, on_delete=models.CASCADE, related_name="+", db_index=False)
+    phone = models.CharField(max_length=16, null=True, blank=True, help_text="International, with plus: +919876543210")  # noqa: DJ001
+    # The number as WhatsApp normalizes it, without plus, where it differs from `phone` (Brazil, Mexico, Argentina).
+    wa_id = models.CharField(max_length=20, null=True, blank=True, editable=False)  # noqa: DJ001
+    user_id = models.CharField(max_length=128, null=True, blank=True, editable=False)  # noqa: DJ001
+    # Two letters; empty where the number belongs to no known country.
+    country = models.CharField(max_length=2, blank=True, editable=False)
+    name = models.CharField(max_length=200, blank=True)
+    email = models.EmailField(blank=True)
+    attributes = models.JSONField(default=dict, blank=True)
+
+    opted_in = models.BooleanField(default=False)
+    opted_in_at = models.DateTimeField(null=True, blank=True, editable=False)
+    opt_in_source = models.CharField(max_length=10, choices=ConsentSource.choices, blank=True, editable=False)
+    opt_in_proof = models.CharField(max_length=256, blank=True, editable=False)
+    opted_out_at = models.DateTimeField(null=True, blank=True, editable=False)
+    opt_out_source = models.CharField(max_length=10, choices=ConsentSource.choices, blank=True, editable=False)
+    # Meta's own switch: the person told Meta to stop our marketing. Says nothing about utility messages.
+    marketing_opted_out_at = models.DateTimeField(null=True, blank=True, editable=False)
+
+    created_at = models.DateTimeField(auto_now_add=True)
+    updated_at = models.DateTimeField(auto_now=True)
+    deleted_at = models.DateTimeField(null=True, blank=True, editable=False)
+
+    tags: models.ManyToManyField[Tag, ContactTag] = models.ManyToManyField(
+        "Tag", through="ContactTag", related_name="contacts", blank=True
+    )
+
+    objects: ClassVar[ContactQuerySet] = ContactQuerySet.as_manager()  # type: ignore[assignment]
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["organization", "phone"], name="contact_phone_once"),
+            models.UniqueConstraint(fields=["organization", "user_id"], name="contact_user_id_once"),
+            models.CheckConstraint(
+                condition=Q(phone__isnull=False) | Q(user_id__isnull=False), name="contact_known_somehow"
+            ),
+        ]
+        indexes = [
+            # inbound messages of people whose WhatsApp number is spelled differently
+            models.Index(fields=["organization", "wa_id"], name="contact_wa_id", condition=Q(wa_id__isnull=False)),
+            # lists: the newest first
+            models.Index(fields=["organization", "-id"], name="contact_newest", condition=Q(deleted_at=None)),
+        ]
+
+    def __str__(self) -> str:
+        return self.name or self.phone or self.user_id or "Contact"
+
+    @property
+    def first_name(self) -> str:
+        return self.name.split()[0] if self.name.strip() else ""
+
+
+class ConsentChange(OwnedModel):
+    """One line of a contact's consent history. Appended, never changed."""
+
+    PUBLIC_KIND = "cc"
+
+    contact = models.ForeignKey(Contact, on_delete=models.CASCADE, related_name="consent_changes")
+    opted_in = models.BooleanField()
+    source = models.CharField(max_length=10, choices=ConsentSource.choices)
+    # When and where the person agreed: a timestamp, a message reference, the import and its row.
+    proof = models.CharField(max_length=256, blank=True)
+    by = models.ForeignKey(User, on_delete=models.SET_NULL, null=True, blank=True, related_name="+")
+    at = models.DateTimeField()
+
+    def __str__(self) -> str:
+        return f"{'opted in' if self.opted_in else 'opted out'} by {self.get_source_display()}"
+
+
+class Tag(OwnedModel):
+    """A label on contacts. Its name is unique in the organization, whatever the case of its letters."""
+
+    PUBLIC_KIND = "tag"
+
+    name = models.CharField(max_length=100)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(F("organization"), Lower("name"), name="tag_name_once")]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class ContactTag(models.Model):
+    """A tag on a contact, with the moment it was put on."""
+
+    pk = models.CompositePrimaryKey("contact_id", "tag_id")
+    contact = models.ForeignKey(Contact, on_delete=models.CASCADE, related_name="+", db_index=False)
+    tag = models.ForeignKey(Tag, on_delete=models.CASCADE, related_name="+", db_index=False)
+    added_at = models.DateTimeField()
+
+    class Meta:
+        indexes = [models.Index(fields=["tag", "contact"], name="contact_tag_holders")]  # audiences
+
+    def __str__(self) -> str:
+        return f"{self.tag_id} on {self.contact_id}"
+
+
+class ContactEvent(OwnedModel):
+    """Something that a sequence may start from, appended in the transaction that did it, handled once by a sweep."""
+
+    PUBLIC_KIND = "ce"
+
+    organization = models.ForeignKey(Organization, on_delete=models.CASCADE, related_name="+", db_index=False)
+
+    class Kind(models.TextChoices):
+        CREATED = "created", "Contact created"
+        TAG_ADDED = "tag_added", "Tag added"
+
+    kind = models.CharField(max_length=10, choices=Kind.choices)
+    contact = models.ForeignKey(Contact, on_delete=models.CASCADE, related_name="+", db_index=False)
+    tag = models.ForeignKey(Tag, on_delete=models.CASCADE, null=True, related_name="+", db_index=False)
+    source = models.CharField(max_length=10)
+    at = models.DateTimeField()
+    handled_at = models.DateTimeField(null=True)
+
+    class Meta:
+        indexes = [
+            # the sweep's work list: never longer than what is not handled yet
+            models.Index(fields=["id"], name="contact_event_open", condition=Q(handled_at=None)),
+            # the contact's timeline
+            models.Index(fields=["contact", "id"], name="contact_event_contact"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.kind} at {self.at:%Y-%m-%d %H:%M:%S}"
+
+
+class AutoTagRule(OwnedModel):
+    """Puts a tag on whoever writes a matching text."""
+
+    PUBLIC_KIND = "atr"
+
+    class Match(models.TextChoices):
+        CONTAINS = "contains", "contains"
+        EXACT = "exact", "is exactly"
+        STARTS_WITH = "startsWith", "starts with"
+
+    match = models.CharField(max_length=10, choices=Match.choices)
+    text = models.CharField(max_length=200)
+    tag = models.ForeignKey(Tag, on_delete=models.CASCADE, related_name="+")
+    active = models.BooleanField(default=True)
+
+    def __str__(self) -> str:
+        return f"{self.get_match_display()} {self.text!r} → {self.tag}"
+
+    def matches(self, text: str) -> bool:
+        """Whether a message of this text gets the tag; letters' case and outer spaces don't matter."""
+        said, wanted = text.strip().casefold(), self.text.strip().casefold()
+        if self.match == self.Match.EXACT:
+            return said == wanted
+        if self.match == self.Match.STARTS_WITH:
+            return said.startswith(wanted)
+        return wanted in said
+
+
+class Import(OwnedModel):
+    """One upload of contacts, with what became of its rows."""
+
+    PUBLIC_KIND = "imp"
+
+    file_name = models.CharField(max_length=255)
+    by = models.ForeignKey(User, on_delete=models.SET_NULL, null=True, blank=True, related_name="+")
+    started_at = models.DateTimeField()
+    finished_at = models.DateTimeField(null=True)
+    total = models.PositiveIntegerField(default=0)
+    created = models.PositiveIntegerField(default=0)
+    updated = models.PositiveIntegerField(default=0)
+    unchanged = models.PositiveIntegerField(default=0)
+    rejected = models.PositiveIntegerField(default=0)
+    warnings = models.PositiveIntegerField(default=0)
+
+    def __str__(self) -> str:
+        return f"{self.file_name} at {self.started_at:%Y-%m-%d %H:%M}"
+
+
+class ImportRemark(models.Model):
+    """A row of an import that was rejected, or taken with a warning: the line, the reason in words, the row itself."""
+
+    upload = models.ForeignKey(Import, on_delete=models.CASCADE, related_name="remarks")
+    line = models.PositiveIntegerField()
+    rejected = models.BooleanField()
+    reason = models.CharField(max_length=300)
+    row = models.JSONField()
+
+    def __str__(self) -> str:
+        return f"line {self.line}: {self.reason}"

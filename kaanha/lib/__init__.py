@@ -1,0 +1,1 @@
+"""The ground floor: one subject per module, none of them knows what Kaanha is."""

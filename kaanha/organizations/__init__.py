@@ -1,0 +1,1 @@
+"""Whose: organizations, the people who work in them and the keys of other systems."""

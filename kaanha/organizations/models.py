@@ -1,0 +1,204 @@
+"""Organizations own every other row; users reach them through memberships, other systems through API keys."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import zoneinfo
+from datetime import datetime, timedelta
+from typing import Any, ClassVar, Self
+
+from django.contrib.auth.models import AbstractUser, BaseUserManager
+from django.core.exceptions import ValidationError
+from django.db import models
+from django.utils import timezone
+
+from kaanha.lib import public_ids
+from kaanha.lib.errors import Refusal
+
+
+class UserManager(BaseUserManager["User"]):
+    def create_user(self, email: str, password: str | None = None, **fields: Any) -> User:
+        """A user known by e-mail address, in lower case."""
+        user = self.model(email=email.strip().lower(), **fields)
+        user.set_password(password)
+        user.save()
+        return user
+
+    def create_superuser(self, email: str, password: str | None = None, **fields: Any) -> User:
+        """Platform staff: a user who may do everything in every organization."""
+        return self.create_user(email, password, is_staff=True, is_superuser=True, **fields)
+
+
+class User(AbstractUser):
+    """A person who signs in with an e-mail address."""
+
+    username = None  # type: ignore[assignment]  # the address is the name
+    email = models.EmailField(unique=True)
+
+    USERNAME_FIELD = "email"
+    REQUIRED_FIELDS: ClassVar[list[str]] = []
+
+    objects: ClassVar[UserManager] = UserManager()  # type: ignore[assignment]
+
+    def __str__(self) -> str:
+        return self.email
+
+
+def validate_timezone(name: str) -> None:
+    """Refuse what isn't a name of the IANA timezone database."""
+    if name not in zoneinfo.available_timezones():
+        raise ValidationError(f"{name!r} is not a known timezone. Use a name such as Asia/Kolkata or Europe/Madrid.")
+
+
+class Organization(models.Model):
+    """A tenant. Every other row belongs to one and is invisible to all others."""
+
+    name = models.CharField(max_length=200)
+    slug = models.SlugField(max_length=80, unique=True, help_text="The name used in commands.")
+    timezone = models.CharField(max_length=64, default="UTC", validators=[validate_timezone])
+    # A broadcast that falls due later than this, because the system was down, is paused instead of sent.
+    late_limit = models.DurationField(default=timedelta(hours=1))
+    opt_out_words = models.JSONField(
+        default=list, blank=True, help_text="Words that opt a contact out, besides STOP and its kin."
+    )
+    opt_in_words = models.JSONField(default=list, blank=True, help_text="Words that opt a contact in, besides START.")
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    PUBLIC_KIND = "org"
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def public_id(self) -> str:
+        return public_ids.encode(self.PUBLIC_KIND, self.pk)
+
+    @property
+    def zone(self) -> zoneinfo.ZoneInfo:
+        return zoneinfo.ZoneInfo(self.timezone)
+
+    @classmethod
+    def named(cls, slug: str) -> Organization:
+        """The organization of that slug; Refusal with the known ones otherwise."""
+        found = cls.objects.filter(slug=slug).first()
+        if found is None:
+            known = ", ".join(cls.objects.order_by("slug").values_list("slug", flat=True)[:10]) or "none yet"
+            raise Refusal(
+                f"There is no organization {slug!r} (there are: {known}). "
+                "Create one with: python manage.py create_organization NAME",
+                code="organization_not_found",
+            )
+        return found
+
+
+class OwnedQuerySet(models.QuerySet[Any]):
+    """Rows that belong to an organization. Every query starts with `of`."""
+
+    def of(self, organization: Organization | int) -> Self:
+        return self.filter(organization=organization)
+
+    def by_public_id(self, public_id: str) -> Self:
+        """The row with this public id, as a queryset of one or none."""
+        key = public_ids.decode(self.model.PUBLIC_KIND, public_id)
+        return self.none() if key is None else self.filter(pk=key)
+
+
+class OwnedModel(models.Model):
+    """A row that belongs to one organization and is known outside by an opaque public id."""
+
+    PUBLIC_KIND: ClassVar[str]
+
+    organization = models.ForeignKey(Organization, on_delete=models.CASCADE, related_name="+")
+
+    objects: ClassVar[OwnedQuerySet] = OwnedQuerySet.as_manager()  # type: ignore[assignment]
+
+    class Meta:
+        abstract = True
+
+    @property
+    def public_id(self) -> str:
+        return public_ids.encode(self.PUBLIC_KIND, self.pk)
+
+
+class Role(models.TextChoices):
+    OWNER = "owner", "Owner"
+    ADMIN = "admin", "Admin"
+    AGENT = "agent", "Agent"
+    VIEWER = "viewer", "Viewer"
+
+
+class Membership(OwnedModel):
+    """A user's role in an organization.
+
+    OWNER may do everything; ADMIN everything but delete the organization and its owners; AGENT works with contacts
+    only; VIEWER reads dashboards and reports.
+    """
+
+    PUBLIC_KIND = "mem"
+
+    user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="memberships")
+    role = models.CharField(max_length=10, choices=Role.choices)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["organization", "user"], name="membership_once"),
+            models.CheckConstraint(condition=models.Q(role__in=Role.values), name="membership_role_known"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.user} · {self.get_role_display()}"
+
+
+class APIKey(OwnedModel):
+    """A key of another system. Only its digest is stored; the key itself is shown once, at creation."""
+
+    PUBLIC_KIND = "key"
+    PREFIX = "kaanha_"
+
+    name = models.CharField(max_length=100)
+    role = models.CharField(max_length=10, choices=Role.choices, default=Role.ADMIN)
+    digest = models.CharField(max_length=64, unique=True, editable=False)
+    # The first letters, so that people can tell their keys apart.
+    hint = models.CharField(max_length=16, editable=False)
+    expires_at = models.DateTimeField(null=True, blank=True)
+    revoked_at = models.DateTimeField(null=True, blank=True)
+    last_used_at = models.DateTimeField(null=True, blank=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.hint}…)"
+
+    @classmethod
+    def issue(
+        cls, organization: Organization, *, name: str, role: str = Role.ADMIN, expires_at: datetime | None = None
+    ) -> tuple[APIKey, str]:
+        """A new key: its row, and the text that is shown this once."""
+        text = cls.PREFIX + secrets.token_urlsafe(32)
+        key = cls.objects.create(
+            organization=organization,
+            name=name,
+            role=role,
+            expires_at=expires_at,
+            digest=cls.digest_of(text),
+            hint=text[:12],
+        )
+        return key, text
+
+    @classmethod
+    def usable(cls, text: str, *, now: datetime | None = None) -> APIKey | None:
+        """The key behind `text`, unless it is unknown, revoked or expired."""
+        now = now or timezone.now()
+        found: APIKey | None = (
+            cls.objects.select_related("organization")
+            .filter(digest=cls.digest_of(text), revoked_at=None)
+            .exclude(expires_at__lte=now)
+            .first()
+        )
+        return found
+
+    @staticmethod
+    def digest_of(text: str) -> str:
+        # The key has 256 random bits: a plain digest can't be searched backward, and is found by its index.
+        return hashlib.sha256(text.encode()).hexdigest()

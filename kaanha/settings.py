@@ -1,0 +1,220 @@
+"""Settings, each an environment variable with a default that is safe for development.
+
+`KAANHA_ENV=production` refuses to start while a secret is missing or still the development default.
+`docs/settings.md` lists them all.
+"""
+
+from datetime import timedelta
+from pathlib import Path
+
+import environ
+from django.core.exceptions import ImproperlyConfigured
+
+from kaanha import servers
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+env = environ.Env()
+if (BASE_DIR / ".env").exists():
+    env.read_env(BASE_DIR / ".env")
+
+ENVIRONMENT = env.str("KAANHA_ENV", default="development")
+if ENVIRONMENT not in {"development", "production"}:
+    raise ImproperlyConfigured(f"KAANHA_ENV is {ENVIRONMENT!r}: set it to development or production.")
+PRODUCTION = ENVIRONMENT == "production"
+
+
+def secret(name: str, development: str) -> str:
+    """The secret `name`: from the environment, in development also its published default."""
+    value = env.str(name, default="" if PRODUCTION else development)
+    if PRODUCTION and value in {"", development}:
+        raise ImproperlyConfigured(
+            f"{name} is missing or still the development default. Set it to a random value "
+            "(python -c 'import secrets; print(secrets.token_urlsafe(48))') before starting in production."
+        )
+    return value
+
+
+# --- secrets -----------------------------------------------------------------------------------------------------
+
+SECRET_KEY = secret("SECRET_KEY", "development-only-secret-key-of-kaanha-never-for-production")
+# The keys that encrypt tokens and secrets in the database: the first encrypts, all of them decrypt.
+ENCRYPTION_KEYS = secret("ENCRYPTION_KEYS", "development-only-encryption-key").split(",")
+# The key behind public ids. Changing it changes every id that other systems have stored: it stays for ever.
+PUBLIC_ID_KEY = secret("PUBLIC_ID_KEY", "development-only-public-id-key")
+
+# --- web ---------------------------------------------------------------------------------------------------------
+
+DEBUG = env.bool("DEBUG", default=False)
+ALLOWED_HOSTS = env.list(
+    "ALLOWED_HOSTS", default=[] if PRODUCTION else ["localhost", "127.0.0.1", "[::1]", "testserver"]
+)
+# Where Meta and browsers reach this installation.
+PUBLIC_URL = env.str("PUBLIC_URL", default="http://127.0.0.1:8000").rstrip("/")
+CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[PUBLIC_URL])
+if PRODUCTION and not ALLOWED_HOSTS:
+    raise ImproperlyConfigured("ALLOWED_HOSTS is missing. Set it to the host names of this installation, by commas.")
+
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = PRODUCTION
+SECURE_SSL_REDIRECT = env.bool("SECURE_SSL_REDIRECT", default=PRODUCTION)
+SECURE_HSTS_SECONDS = env.int("SECURE_HSTS_SECONDS", default=31_536_000 if PRODUCTION else 0)
+SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = PRODUCTION
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if env.bool("BEHIND_PROXY", default=False) else None
+SESSION_COOKIE_AGE = int(timedelta(hours=24).total_seconds())
+X_FRAME_OPTIONS = "DENY"
+
+ROOT_URLCONF = "kaanha.urls"
+WSGI_APPLICATION = "kaanha.wsgi.application"
+LOGIN_URL = "admin:login"
+LOGIN_REDIRECT_URL = "admin:index"
+AUTH_USER_MODEL = "organizations.User"
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+INSTALLED_APPS = [
+    "unfold",
+    "unfold.contrib.filters",
+    "unfold.contrib.forms",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "django.contrib.postgres",
+    "rest_framework",
+    "django_celery_beat",
+    "kaanha",
+    "kaanha.organizations",
+    "kaanha.whatsapp",
+    "kaanha.webhooks",
+    "contacts",
+    "templates_app",
+    "kaanha.messaging",
+    "broadcasts",
+    "sequences",
+    "kaanha.inbound",
+    "kaanha.simulator",
+]
+
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "kaanha" / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ]
+        },
+    }
+]
+
+STATIC_URL = "/static/"
+STATIC_ROOT = env.path("STATIC_ROOT", default=str(BASE_DIR / "staticfiles"))
+STATICFILES_DIRS = [BASE_DIR / "kaanha" / "static"]
+# Development serves static files straight from the packages; production from what collectstatic gathered.
+WHITENOISE_USE_FINDERS = not PRODUCTION
+if PRODUCTION:
+    STORAGES = {
+        "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+        "staticfiles": {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"},
+    }
+
+PASSWORD_HASHERS = [
+    "django.contrib.auth.hashers.Argon2PasswordHasher",
+    "django.contrib.auth.hashers.PBKDF2PasswordHasher",
+]
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": f"django.contrib.auth.password_validation.{name}"}
+    for name in ("UserAttributeSimilarityValidator", "MinimumLengthValidator", "CommonPasswordValidator")
+]
+
+LANGUAGE_CODE = "en-us"
+TIME_ZONE = "UTC"
+USE_TZ = True
+USE_THOUSAND_SEPARATOR = True
+
+# --- PostgreSQL and Redis ----------------------------------------------------------------------------------------
+
+# Without an address: the servers that `manage.py servers start` runs for this checkout.
+LOCAL_URLS = servers.local_urls()
+DATABASES = {"default": env.db_url("DATABASE_URL", default=LOCAL_URLS["DATABASE_URL"])}
+DATABASES["default"]["ENGINE"] = "django.db.backends.postgresql"
+DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
+DATABASES["default"].setdefault("OPTIONS", {})
+DATABASE_POOL_SIZE = env.int("DATABASE_POOL_SIZE", default=20)
+if DATABASE_POOL_SIZE:
+    DATABASES["default"]["CONN_MAX_AGE"] = 0
+    DATABASES["default"]["OPTIONS"]["pool"] = {"min_size": 0, "max_size": DATABASE_POOL_SIZE, "timeout": 10}
+
+REDIS_URL = env.str("REDIS_URL", default=LOCAL_URLS["REDIS_URL"])
+
+# --- Celery ------------------------------------------------------------------------------------------------------
+
+CELERY_BROKER_URL = REDIS_URL
+CELERY_TASK_IGNORE_RESULT = True
+CELERY_TASK_DEFAULT_QUEUE = "default"
+CELERY_TASK_ACKS_LATE = True
+CELERY_WORKER_PREFETCH_MULTIPLIER = 1
+CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_BEAT_SCHEDULER = "django_celery_beat.schedulers:DatabaseScheduler"
+CELERY_BEAT_MAX_LOOP_INTERVAL = 1
+CELERY_TIMEZONE = "UTC"
+CELERY_TASK_ROUTES = {
+    "kaanha.messaging.tasks.send_slice": {"queue": "send"},
+    "kaanha.inbound.tasks.*": {"queue": "callbacks"},
+}
+# Each entry expires after its interval, so that a worker that was away finds one poke and not an hour of them.
+CELERY_BEAT_SCHEDULE = {
+    name: {"task": task, "schedule": seconds, "options": {"expires": seconds}}
+    for name, task, seconds in (
+        ("broadcasts: due, queued, finished", "broadcasts.tasks.sweep", 1.0),
+        ("messaging: wake the senders", "kaanha.messaging.tasks.wake_senders", 1.0),
+        ("messaging: leases, cancellations, receipts that waited", "kaanha.messaging.tasks.sweep", 5.0),
+        ("inbound: callbacks not yet applied", "kaanha.inbound.tasks.apply_callbacks", 1.0),
+        ("inbound: drop old callbacks", "kaanha.inbound.tasks.drop_old_callbacks", 3600.0),
+    )
+}
+
+# --- WhatsApp ----------------------------------------------------------------------------------------------------
+
+# Meta's address with the version of its API; the simulator's while rehearsing.
+WHATSAPP_API_URL = env.str("WHATSAPP_API_URL", default="https://graph.facebook.com/v25.0").rstrip("/")
+WHATSAPP_TIMEOUT = timedelta(seconds=env.float("WHATSAPP_TIMEOUT_SECONDS", default=30))
+# Source: Webhooks, "up to 3 MB".
+CALLBACK_MAX_BYTES = 3 * 1024 * 1024
+# Two-letter countries to which Meta delivers no MARKETING. Source: Cloud API, "Per-user marketing template limits".
+MARKETING_BLOCKED_COUNTRIES = env.list("MARKETING_BLOCKED_COUNTRIES", default=["US"])
+
+# --- sending -----------------------------------------------------------------------------------------------------
+
+# How many processes may send for one phone number at the same time.
+SEND_SLOTS = env.int("SEND_SLOTS", default=2)
+SEND_CONNECTIONS = env.int("SEND_CONNECTIONS", default=200)
+
+# --- logs --------------------------------------------------------------------------------------------------------
+
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s %(message)s"}},
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "root": {"handlers": ["console"], "level": env.str("LOG_LEVEL", default="INFO")},
+}
+
+# --- API ---------------------------------------------------------------------------------------------------------
+
+REST_FRAMEWORK = {"DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"]}

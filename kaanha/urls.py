@@ -1,0 +1,13 @@
+"""Every address of the web process."""
+
+from django.contrib import admin
+from django.urls import path
+from django.views.generic import RedirectView
+
+from kaanha.inbound import views as inbound
+
+urlpatterns = [
+    path("", RedirectView.as_view(pattern_name="admin:index")),
+    path("admin/", admin.site.urls),
+    path("callbacks/<str:callback_key>", inbound.callback, name="callback"),
+]

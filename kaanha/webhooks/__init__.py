@@ -1,0 +1,1 @@
+"""What we tell customers: events of an organization, frozen when they happened."""

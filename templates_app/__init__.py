@@ -1,0 +1,1 @@
+"""What: the message templates that Meta approved, and how their variables are filled."""

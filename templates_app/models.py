@@ -1,0 +1,113 @@
+"""Message templates as Meta holds them, one row per language."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Self
+
+from django.db import models
+
+from kaanha.lib.errors import Refusal
+from kaanha.organizations.models import Organization, OwnedModel, OwnedQuerySet
+from kaanha.whatsapp.models import BusinessAccount
+
+
+class TemplateQuerySet(OwnedQuerySet):
+    def approved(self) -> Self:
+        """Templates that Meta lets us send."""
+        return self.filter(status__in=MessageTemplate.SENDABLE)
+
+
+class MessageTemplate(OwnedModel):
+    """A template in one language. Meta decides its status; `components` stand as Meta gives them.
+
+    PENDING ─▶ APPROVED ⇄ PAUSED ─▶ DISABLED     PENDING ─▶ REJECTED     any ─▶ DELETED (gone at Meta)
+    """
+
+    PUBLIC_KIND = "tpl"
+
+    class Category(models.TextChoices):
+        MARKETING = "MARKETING", "Marketing"
+        UTILITY = "UTILITY", "Utility"
+        AUTHENTICATION = "AUTHENTICATION", "Authentication"
+
+    class Status(models.TextChoices):
+        """Source: Cloud API, "Template status"."""
+
+        APPROVED = "APPROVED", "Approved"
+        PENDING = "PENDING", "In review"
+        IN_APPEAL = "IN_APPEAL", "In appeal"
+        FLAGGED = "FLAGGED", "Flagged"
+        REJECTED = "REJECTED", "Rejected"
+        PAUSED = "PAUSED", "Paused by Meta"
+        DISABLED = "DISABLED", "Disabled by Meta"
+        LOCKED = "LOCKED", "Locked"
+        ARCHIVED = "ARCHIVED", "Archived"
+        LIMIT_EXCEEDED = "LIMIT_EXCEEDED", "Limit exceeded"
+        PENDING_DELETION = "PENDING_DELETION", "Being deleted"
+        DELETED = "DELETED", "Deleted"
+
+    # FLAGGED is a warning from older days: such a template is still sent.
+    SENDABLE = (Status.APPROVED, Status.FLAGGED)
+
+    class ParameterFormat(models.TextChoices):
+        POSITIONAL = "POSITIONAL", "{{1}}"
+        NAMED = "NAMED", "{{name}}"
+
+    account = models.ForeignKey(BusinessAccount, on_delete=models.CASCADE, related_name="templates")
+    meta_id = models.CharField(max_length=64, blank=True)
+    name = models.CharField(max_length=512)
+    language = models.CharField(max_length=20)
+    category = models.CharField(max_length=20, choices=Category.choices)
+    # An unknown status of tomorrow is kept as it comes, and isn't sendable.
+    status = models.CharField(max_length=30, choices=Status.choices, default=Status.PENDING)
+    parameter_format = models.CharField(
+        max_length=12, choices=ParameterFormat.choices, default=ParameterFormat.POSITIONAL
+    )
+    components: models.JSONField[list[dict[str, Any]], list[dict[str, Any]]] = models.JSONField(default=list)
+    quality = models.CharField(max_length=10, blank=True)
+    rejected_reason = models.TextField(blank=True)
+    synced_at = models.DateTimeField(null=True, editable=False)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    objects: ClassVar[TemplateQuerySet] = TemplateQuerySet.as_manager()  # type: ignore[assignment]
+
+    class Meta:
+        verbose_name = "template"
+        ordering = ["name", "language"]
+        constraints = [
+            models.UniqueConstraint(fields=["account", "name", "language"], name="template_language_once"),
+        ]
+        indexes = [
+            models.Index(fields=["meta_id"], name="template_meta_id")  # Meta's status callbacks
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.language})"
+
+    @property
+    def sendable(self) -> bool:
+        return self.status in self.SENDABLE
+
+    @classmethod
+    def named(cls, organization: Organization, name: str, language: str | None = None) -> MessageTemplate:
+        """The organization's template of that name. Refusal when there is none, or several languages and no choice."""
+        found = list(cls.objects.of(organization).filter(name=name).exclude(status=cls.Status.DELETED))
+        languages = [template.language for template in found]
+        if language is not None:
+            found = [template for template in found if template.language == language]
+        if len(found) == 1:
+            return found[0]
+        if found:
+            raise Refusal(
+                f"Template {name!r} has several languages: {', '.join(languages)}. Choose one with --language.",
+                code="template_language_needed",
+            )
+        if languages:
+            raise Refusal(
+                f"Template {name!r} has no language {language!r}; it has: {', '.join(languages)}.",
+                code="template_not_found",
+            )
+        raise Refusal(
+            f"There is no template {name!r}. Run: python manage.py sync_templates {organization.slug}",
+            code="template_not_found",
+        )
