@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from kaanha.lib.errors import Refusal
 from kaanha.tied import alive, die_with_parent, every_process
 
 STARTING = 60  # seconds; recovery after a crash reads up to max_wal_size again
@@ -33,7 +34,7 @@ LONGEST_SOCKET_PATH = 107  # bytes; sockaddr_un
 PORTS = range(20_000, 32_000)
 
 
-class ServerError(Exception):
+class ServerError(Refusal):
     """A server can't be had; the message says why and what to do."""
 
 

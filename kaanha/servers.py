@@ -19,12 +19,11 @@ import tempfile
 from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import Any
 from urllib.parse import quote
 
 from kaanha.embedded import PostgreSQL, Redis, Server, ServerError, can_enter, server_user
-from kaanha.tied import adopt_orphans, children, die_with_parent, end_children
+from kaanha.tied import adopt_orphans, children, die_with_parent, end_children, leave_when_told
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 VARIABLES = ("DATABASE_URL", "REDIS_URL")
@@ -288,8 +287,7 @@ def main(arguments: list[str]) -> int:
     options = parser.parse_args(own)
     if not command and not options.remove:
         parser.error("a command is missing")
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _leave)
+    leave_when_told()
     try:
         if options.remove:
             remove()
@@ -305,10 +303,6 @@ def main(arguments: list[str]) -> int:
 def _split(arguments: list[str]) -> tuple[list[str], list[str]]:
     at = arguments.index("--") if "--" in arguments else len(arguments)
     return arguments[:at], arguments[at + 1 :]
-
-
-def _leave(number: int, _frame: FrameType | None) -> None:
-    sys.exit(128 + number)
 
 
 def _run(command: list[str], keep: Path | None) -> int:

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Set
 from pathlib import Path
+from types import FrameType
 
 LINUX = sys.platform == "linux"
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36  # linux/prctl.h
@@ -29,6 +30,16 @@ def die_with_parent(number: signal.Signals) -> Callable[[], None]:
                 os._exit(1)  # we died before it was tied
 
     return tie
+
+
+def leave_when_told() -> None:
+    """Make SIGTERM and SIGHUP raise SystemExit, so that what is open gets closed. Ctrl-C does so by itself."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _leave)
+
+
+def _leave(number: int, _frame: FrameType | None) -> None:
+    sys.exit(128 + number)
 
 
 def adopt_orphans() -> None:
