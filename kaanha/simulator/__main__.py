@@ -1,0 +1,5 @@
+"""`python -m kaanha.simulator`."""
+
+from kaanha.simulator.commandline import main
+
+raise SystemExit(main())
