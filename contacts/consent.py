@@ -1,0 +1,206 @@
+"""Consent: who may be messaged, since when and by what proof.
+
+The summary stands on the contact, for claims to read; every change is also a line of the contact's history.
+Every function here locks the contacts in the order of their ids and may run twice.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from enum import Enum
+from typing import Any
+
+from django.db import connection, transaction
+from django.db.models import Q
+
+from contacts.models import ConsentSource, Contact
+from kaanha.organizations.models import Organization, User
+
+
+class Word(Enum):
+    """What a message consisting of one of the words of consent asks for."""
+
+    OPT_IN = "opt_in"
+    OPT_OUT = "opt_out"
+
+
+OPT_OUT_WORDS = frozenset({"stop", "stopall", "unsubscribe", "cancel", "quit", "end"})
+OPT_IN_WORDS = frozenset({"start", "subscribe", "unstop"})
+
+PROOF = 256  # letters of a proof that are kept
+
+# A person who was told to write "STOP" may well send the quotes too, or WhatsApp's marks for bold. A question mark is
+# not among them: it makes another message of it.
+_AROUND = " .!\"'\u201c\u201d\u2018\u2019\u00ab\u00bb*_~"
+
+
+def meaning_of(text: str, organization: Organization) -> Word | None:
+    """The word of consent that is the whole of `text`, or None. Where the words contradict, opting out wins."""
+    said = _bare(text)
+    if said in OPT_OUT_WORDS or said in map(_bare, map(str, organization.opt_out_words)):
+        return Word.OPT_OUT if said else None
+    if said in OPT_IN_WORDS or said in map(_bare, map(str, organization.opt_in_words)):
+        return Word.OPT_IN if said else None
+    return None
+
+
+def _bare(text: str) -> str:
+    """`text` in one case and width, without invisible characters and the punctuation around it."""
+    plain = unicodedata.normalize("NFKC", text).casefold()
+    # Cf: zero-width characters and direction marks; Mn: the variation selectors that keyboards add to emoji.
+    visible = "".join(c for c in plain if unicodedata.category(c) != "Cf" and not "\ufe00" <= c <= "\ufe0f")
+    return " ".join(visible.split()).strip(_AROUND)
+
+
+def opt_in(
+    contacts: Iterable[int],
+    *,
+    source: str,
+    proof: str | Mapping[int, str],
+    at: datetime,
+    by: User | None = None,
+    against_their_word: bool = False,
+) -> list[int]:
+    """Opt contacts in; the ids of those who weren't before, in order. Three statements, however many contacts.
+
+    `proof` says when and where they agreed: one text for all, or one for each id. Whoever opted out by writing to us
+    comes back only by writing (source INBOUND), or when an operator or the API says so with `against_their_word`;
+    never by an import. Consent that is older than the opt-out it would undo changes nothing.
+    """
+    if against_their_word and source == ConsentSource.IMPORT:
+        raise ValueError("An import never opts in somebody who opted out themselves.")
+    fresh = Q(opted_out_at=None) | Q(opted_out_at__lte=at)
+    if source != ConsentSource.INBOUND and not against_their_word:
+        fresh &= ~Q(opt_out_source=ConsentSource.INBOUND)
+    return _change(Q(opted_in=False) & fresh, contacts, _OPT_IN, source=source, proof=proof, at=at, by=by)
+
+
+def opt_in_by_writing(contacts: Iterable[int], *, proof: str | Mapping[int, str], at: datetime) -> list[int]:
+    """Opt in those who wrote to us and were never asked: neither in nor out so far."""
+    never_asked = Q(opted_in=False, opted_out_at=None)
+    return _change(never_asked, contacts, _OPT_IN, source=ConsentSource.INBOUND, proof=proof, at=at, by=None)
+
+
+def opt_out(
+    contacts: Iterable[int],
+    *,
+    source: str,
+    proof: str | Mapping[int, str],
+    at: datetime,
+    by: User | None = None,
+) -> list[int]:
+    """Opt contacts out; the ids of those for whom that is news, in order. Three statements, however many contacts.
+
+    Somebody who never opted in may opt out, too: then writing to us doesn't opt them in. Whoever is out stays out, but
+    their own word takes the place of an opt-out by others, so that no import undoes it.
+    """
+    news = Q(opted_in=True) | Q(opted_out_at=None)
+    if source == ConsentSource.INBOUND:
+        news |= ~Q(opt_out_source=ConsentSource.INBOUND)
+    return _change(news, contacts, _OPT_OUT, source=source, proof=proof, at=at, by=by)
+
+
+def stop_marketing(contacts: Iterable[int], *, at: datetime) -> list[int]:
+    """Note that these people told Meta to stop our marketing; the ids of those for whom that is news, in order.
+
+    Says nothing about utility messages: `opted_in` stays as it is.
+    """
+    with transaction.atomic():
+        held = _lock(contacts)
+        news = _those(held, Q(marketing_opted_out_at=None))
+        later = Q(marketing_opted_out_at=None) | Q(marketing_opted_out_at__lt=at)
+        Contact.objects.filter(later, pk__in=held).update(marketing_opted_out_at=at)
+    return news
+
+
+def resume_marketing(contacts: Iterable[int], *, at: datetime) -> list[int]:
+    """Note that these people told Meta to resume our marketing; word older than their last stop changes nothing."""
+    with transaction.atomic():
+        news = _those(_lock(contacts), Q(marketing_opted_out_at__lte=at))
+        Contact.objects.filter(pk__in=news).update(marketing_opted_out_at=None)
+    return news
+
+
+def delete(contacts: Iterable[int], *, at: datetime) -> list[int]:
+    """Mark contacts as deleted; the ids of those who weren't, in order. Their rows and history stay."""
+    return _mark(Q(deleted_at=None), contacts, deleted_at=at, at=at)
+
+
+def revive(contacts: Iterable[int], *, at: datetime) -> list[int]:
+    """Bring deleted contacts back with all their history; the ids of those who were deleted, in order."""
+    return _mark(Q(deleted_at__isnull=False), contacts, deleted_at=None, at=at)
+
+
+def _mark(which: Q, contacts: Iterable[int], *, deleted_at: datetime | None, at: datetime) -> list[int]:
+    with transaction.atomic():
+        news = _those(_lock(contacts), which)
+        Contact.objects.filter(pk__in=news).update(deleted_at=deleted_at, updated_at=at)
+    return news
+
+
+def _change(
+    which: Q,
+    contacts: Iterable[int],
+    write: str,
+    *,
+    source: str,
+    proof: str | Mapping[int, str],
+    at: datetime,
+    by: User | None,
+) -> list[int]:
+    """Run `write` over those of the contacts to whom `which` applies once they are locked."""
+    with transaction.atomic():
+        news = _those(_lock(contacts), which)
+        if news:
+            proofs = [(proof if isinstance(proof, str) else proof.get(key, ""))[:PROOF] for key in news]
+            values: dict[str, Any] = {
+                "ids": news,
+                "proofs": proofs,
+                "source": str(source),
+                "at": at,
+                "by": by and by.pk,
+            }
+            with connection.cursor() as cursor:
+                cursor.execute(write, values)
+    return news
+
+
+def _lock(contacts: Iterable[int]) -> list[int]:
+    """Lock these contacts in the order of their ids, whatever their state; it is read only then.
+
+    NO KEY: tags, events and messages may still be hung on them meanwhile.
+    """
+    locked = Contact.objects.filter(pk__in=set(contacts)).order_by("pk").select_for_update(no_key=True)
+    return list(locked.values_list("pk", flat=True))
+
+
+def _those(held: list[int], which: Q) -> list[int]:
+    return list(Contact.objects.filter(which, pk__in=held).order_by("pk").values_list("pk", flat=True))
+
+
+_HISTORY = """
+INSERT INTO contacts_consentchange (organization_id, contact_id, opted_in, source, proof, by_id, at)
+SELECT organization_id, id, opted_in, %(source)s, proof, %(by)s, %(at)s FROM changed ORDER BY id
+"""
+
+_OPT_IN = f"""
+WITH changed AS (
+    UPDATE contacts_contact AS contact
+    SET opted_in = true, opted_in_at = %(at)s, opt_in_source = %(source)s, opt_in_proof = news.proof,
+        opted_out_at = NULL, opt_out_source = '', updated_at = %(at)s
+    FROM unnest(%(ids)s::bigint[], %(proofs)s::text[]) AS news (id, proof)
+    WHERE contact.id = news.id
+    RETURNING contact.id, contact.organization_id, contact.opted_in, news.proof
+){_HISTORY}"""
+
+# What they had agreed to, and how, stays readable beside its withdrawal.
+_OPT_OUT = f"""
+WITH changed AS (
+    UPDATE contacts_contact AS contact
+    SET opted_in = false, opted_out_at = %(at)s, opt_out_source = %(source)s, updated_at = %(at)s
+    FROM unnest(%(ids)s::bigint[], %(proofs)s::text[]) AS news (id, proof)
+    WHERE contact.id = news.id
+    RETURNING contact.id, contact.organization_id, contact.opted_in, news.proof
+){_HISTORY}"""
