@@ -1,0 +1,120 @@
+"""Putting tags on contacts and taking them off, in sets, with the events that sequences start from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from itertools import product
+from typing import Any
+
+from django.db import connection
+
+from contacts.models import AutoTagRule, ConsentSource, Tag
+from kaanha.lib.errors import Refusal
+from kaanha.organizations.models import Organization
+
+NAME = 100  # letters of a tag's name
+
+
+def clean(name: str) -> str:
+    """A tag's name as it is stored: without spaces around it, and single ones inside."""
+    return " ".join(name.split())
+
+
+def named(organization: Organization, names: Iterable[str]) -> dict[str, Tag]:
+    """The organization's tags of these names, those missing created; by the name as given, whatever its letters' case.
+
+    Names without a letter are left out. At most three queries. Safe against another process creating the same tags.
+    """
+    wanted = {name: clean(name) for name in names if clean(name)}
+    if long := next((name for name in wanted.values() if len(name) > NAME), None):
+        raise Refusal(f"The tag {long[:30]!r}… is longer than {NAME} letters. Shorten it.", code="tag_too_long")
+    found = _find(organization, wanted)
+    if missing := sorted({clean for name, clean in wanted.items() if name not in found}, key=str.casefold):
+        # In order, so that two processes creating the same tags wait for each other in one direction only.
+        Tag.objects.bulk_create([Tag(organization=organization, name=name) for name in missing], ignore_conflicts=True)
+        found |= _find(organization, {name: clean for name, clean in wanted.items() if name not in found})
+    return found
+
+
+def add(
+    organization: Organization, contact_ids: Iterable[int], tag_ids: Iterable[int], *, source: str, at: datetime
+) -> int:
+    """Put every one of the tags on every one of the contacts; how many were newly put on. One statement."""
+    return len(add_pairs(organization, list(product(contact_ids, tag_ids)), source=source, at=at))
+
+
+def add_pairs(
+    organization: Organization, pairs: Sequence[tuple[int, int]], *, source: str, at: datetime
+) -> list[tuple[int, int]]:
+    """Put tags on contacts, given as (contact id, tag id); those newly put on.
+
+    One statement writes the tags and their events. Pairs with a contact or tag of another organization are passed over.
+    """
+    if not pairs:
+        return []
+    with connection.cursor() as cursor:
+        cursor.execute(_ADD, {**_columns(organization, pairs), "source": str(source), "at": at})
+        return cursor.fetchall()
+
+
+def remove(organization: Organization, contact_ids: Iterable[int], tag_ids: Iterable[int]) -> int:
+    """Take these tags off these contacts; how many were taken off. Events of their putting on stay."""
+    with connection.cursor() as cursor:
+        cursor.execute(_REMOVE, [list(contact_ids), list(tag_ids), organization.pk, organization.pk])
+        return cursor.rowcount
+
+
+def auto_tag(organization: Organization, texts: Iterable[tuple[int, str]], *, at: datetime) -> int:
+    """Apply the organization's rules to what contacts wrote, as (contact id, text); how many tags were newly put on."""
+    rules = [rule for rule in AutoTagRule.objects.of(organization).filter(active=True) if rule.text.strip()]
+    pairs = [(contact, rule.tag_id) for contact, text in texts for rule in rules if rule.matches(text)]
+    return len(add_pairs(organization, pairs, source=ConsentSource.INBOUND, at=at))
+
+
+def _find(organization: Organization, wanted: dict[str, str]) -> dict[str, Tag]:
+    """The existing ones. PostgreSQL folds both sides, by the same rules as the unique index."""
+    with connection.cursor() as cursor:
+        cursor.execute(_FIND, [list(wanted), list(wanted.values()), organization.pk])
+        keys = dict(cursor.fetchall())
+    tags = Tag.objects.in_bulk(set(keys.values()))
+    return {name: tags[key] for name, key in keys.items() if key in tags}
+
+
+def _columns(organization: Organization, pairs: Sequence[tuple[int, int]]) -> dict[str, Any]:
+    contacts, tags = zip(*pairs, strict=True)
+    return {"contacts": list(contacts), "tags": list(tags), "organization": organization.pk}
+
+
+_FIND = """
+SELECT wanted.given, tag.id
+FROM unnest(%s::text[], %s::text[]) AS wanted (given, name)
+JOIN contacts_tag AS tag ON lower(tag.name) = lower(wanted.name) AND tag.organization_id = %s
+"""
+
+_ADD = """
+WITH pairs AS (
+    SELECT DISTINCT contact.id AS contact_id, tag.id AS tag_id
+    FROM unnest(%(contacts)s::bigint[], %(tags)s::bigint[]) AS asked (contact_id, tag_id)
+    JOIN contacts_contact AS contact ON contact.id = asked.contact_id AND contact.organization_id = %(organization)s
+    JOIN contacts_tag AS tag ON tag.id = asked.tag_id AND tag.organization_id = %(organization)s
+), added AS (
+    INSERT INTO contacts_contacttag (contact_id, tag_id, added_at)
+    SELECT contact_id, tag_id, %(at)s FROM pairs ORDER BY contact_id, tag_id
+    ON CONFLICT DO NOTHING
+    RETURNING contact_id, tag_id
+), events AS (
+    INSERT INTO contacts_contactevent (organization_id, kind, contact_id, tag_id, source, at)
+    SELECT %(organization)s, 'tag_added', contact_id, tag_id, %(source)s, %(at)s
+    FROM added ORDER BY contact_id, tag_id
+)
+SELECT contact_id, tag_id FROM added ORDER BY contact_id, tag_id
+"""
+
+_REMOVE = """
+DELETE FROM contacts_contacttag AS held
+USING contacts_contact AS contact, contacts_tag AS tag
+WHERE held.contact_id = ANY(%s) AND held.tag_id = ANY(%s)
+  AND contact.id = held.contact_id AND contact.organization_id = %s
+  AND tag.id = held.tag_id AND tag.organization_id = %s
+"""
