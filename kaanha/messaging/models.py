@@ -178,6 +178,9 @@ class Message(OwnedModel):
                 condition=Q(lease_until=None) | Q(status=Status.SENDING), name="message_lease_is_sending"
             ),
             models.CheckConstraint(
+                condition=~Q(status=Status.SENDING) | Q(lease_until__isnull=False), name="message_sending_is_leased"
+            ),
+            models.CheckConstraint(
                 condition=~Q(status=Status.QUEUED) | Q(due_at__isnull=False), name="message_queued_is_due"
             ),
         ]

@@ -1,0 +1,223 @@
+"""The acts of a broadcast's life: send, schedule, pause, resume, cancel, and what the sweep does by itself.
+
+Each act is a compare-and-set of the status, together with what it means for the dispatch, in one transaction.
+"""
+
+from __future__ import annotations
+
+import logging
+from datetime import datetime, timedelta
+
+from django.db import IntegrityError, transaction
+
+from broadcasts import audience, lock, preflight, report
+from broadcasts.models import Broadcast, PauseReason, Status
+from kaanha.lib.errors import Refusal
+from kaanha.messaging import holding
+from kaanha.messaging.models import Dispatch, Message
+from kaanha.webhooks.models import Event
+from templates_app.models import MessageTemplate
+
+# With nothing to claim for so long a broadcast frees the organization's slot.
+IDLE_LIMIT = timedelta(minutes=5)
+NOT_PAUSED = {"pause_reason": "", "status_detail": "", "paused_at": None, "resume_at": None}
+
+logger = logging.getLogger(__name__)
+
+
+def send(broadcast: Broadcast, *, now: datetime) -> None:
+    """Queue a draft to be sent as soon as the organization's turn is free. Refusal when it can't work."""
+    _require_draft(broadcast, "sent")
+    preflight.check(broadcast)
+    broadcast.move(Status.QUEUED, queued_at=now, scheduled_at=None)
+
+
+def schedule(broadcast: Broadcast, *, at: datetime, now: datetime) -> None:
+    """Let a draft go at `at`. Refusal for a time that has passed, and when it can't work."""
+    _require_draft(broadcast, "scheduled")
+    if at <= now:
+        local = at.astimezone(broadcast.organization.zone)
+        raise Refusal(f"{local:%Y-%m-%d %H:%M %Z} has passed already: choose a time in the future.", code="past_time")
+    preflight.check(broadcast)
+    broadcast.move(Status.SCHEDULED, scheduled_at=at)
+
+
+def unschedule(broadcast: Broadcast) -> None:
+    """Make a scheduled broadcast a draft again."""
+    broadcast.move(Status.DRAFT, scheduled_at=None)
+
+
+def pause(
+    broadcast: Broadcast,
+    *,
+    now: datetime,
+    reason: str = PauseReason.OPERATOR,
+    detail: str = "",
+    resume_at: datetime | None = None,
+) -> None:
+    """Let nothing more be claimed, until it is resumed; what is on its way settles."""
+    with transaction.atomic():
+        broadcast.move(Status.PAUSED, pause_reason=reason, status_detail=detail, paused_at=now, resume_at=resume_at)
+        if broadcast.dispatch_id:
+            holding.hold(broadcast.dispatch_id, reason=reason, detail=detail, now=now)
+    lock.free(broadcast)
+
+
+def resume(broadcast: Broadcast, *, now: datetime) -> None:
+    """Queue a paused broadcast for the rest of its recipients."""
+    template = broadcast.template
+    if not template.sendable:
+        status = template.get_status_display().lower()
+        raise Refusal(f"Template {template} is {status} at Meta: it can't be resumed yet.", code="not_ready")
+    broadcast.move(Status.QUEUED, queued_at=now, **NOT_PAUSED)
+
+
+def cancel(broadcast: Broadcast, *, now: datetime) -> None:
+    """End it. Messages already handed to Meta still arrive; a sweep skips the rest as canceled."""
+    with transaction.atomic():
+        broadcast.move(Status.CANCELED, completed_at=now)
+        if broadcast.dispatch_id:
+            holding.cancel(broadcast.dispatch_id, now=now)
+    lock.free(broadcast)
+
+
+def sweep(*, now: datetime) -> None:
+    """Everything that is due: the one place that moves broadcasts by itself. Safe to run twice at once."""
+    queue_due(now=now)
+    for broadcast in Broadcast.objects.filter(status=Status.SENDING).select_related("dispatch", "organization"):
+        _look_after(broadcast, now=now)
+    for broadcast in Broadcast.objects.filter(status=Status.PAUSED, resume_at__lte=now):
+        Broadcast.objects.filter(pk=broadcast.pk).move(Status.QUEUED, queued_at=now, **NOT_PAUSED)
+    start_queued(now=now)
+
+
+def queue_due(*, now: datetime) -> int:
+    """Queue scheduled broadcasts whose time has come; pause those that come too late. How many were queued."""
+    queued = 0
+    for broadcast in Broadcast.objects.due(now).select_related("organization"):
+        scheduled = Broadcast.objects.filter(pk=broadcast.pk, status=Status.SCHEDULED)
+        if now - broadcast.scheduled_at < broadcast.organization.late_limit:
+            queued += scheduled.move(Status.QUEUED, queued_at=now)
+        else:
+            local = broadcast.scheduled_at.astimezone(broadcast.organization.zone)
+            detail = f"It was due on {local:%Y-%m-%d at %H:%M %Z}, while the system was down. Resume it to send it now."
+            scheduled.move(Status.PAUSED, pause_reason=PauseReason.LATE, status_detail=detail, paused_at=now)
+    return queued
+
+
+def start_queued(*, now: datetime) -> list[int]:
+    """Start the first queued broadcast of each organization that has none sending; keys of those that started."""
+    first: dict[int, Broadcast] = {}
+    busy = set(Broadcast.objects.filter(status=Status.SENDING).values_list("organization_id", flat=True))
+    waiting = Broadcast.objects.all().queued_in_order().select_related("organization", "template", "phone_number")
+    for broadcast in waiting:
+        if broadcast.organization_id not in busy:
+            first.setdefault(broadcast.organization_id, broadcast)
+    return [broadcast.pk for broadcast in first.values() if _start(broadcast, now=now)]
+
+
+def waits_for(broadcast: Broadcast) -> Broadcast | None:
+    """The broadcast that a queued one waits for: the sending one, else the one before it in the queue."""
+    if broadcast.status != Status.QUEUED:
+        return None
+    others = Broadcast.objects.of(broadcast.organization_id).exclude(pk=broadcast.pk)
+    ahead: Broadcast | None = others.filter(status=Status.SENDING).first()
+    return ahead or others.queued_in_order().filter(queued_at__lt=broadcast.queued_at).last()
+
+
+def _start(broadcast: Broadcast, *, now: datetime) -> bool:
+    if hopeless := _hopeless(broadcast):
+        Broadcast.objects.filter(pk=broadcast.pk).move(Status.FAILED, status_detail=hopeless, completed_at=now)
+        return False
+    if not broadcast.template.sendable:
+        detail = f"Template {broadcast.template} is {broadcast.template.get_status_display().lower()} at Meta."
+        pause(broadcast, now=now, reason=PauseReason.TEMPLATE, detail=detail)
+        return False
+    if not lock.take(broadcast):
+        return False
+    try:
+        return _begin(broadcast, now=now)
+    except IntegrityError:
+        # Another broadcast of the organization began first: the unique index has the last word.
+        logger.info("Broadcast %s waits: another one of its organization is sending", broadcast.pk)
+        return False
+
+
+def _begin(broadcast: Broadcast, *, now: datetime) -> bool:
+    """Freeze the audience on the first start, release the hold on a later one."""
+    with transaction.atomic():
+        held = Broadcast.objects.select_for_update().filter(pk=broadcast.pk, status=Status.QUEUED).first()
+        if held is None:
+            return False
+        if held.dispatch_id:
+            holding.release(held.dispatch_id)
+            held.move(Status.SENDING)
+            return True
+        held.dispatch = _dispatch(held)
+        held.move(Status.SENDING, dispatch=held.dispatch, started_at=now)
+        audience.freeze(held, held.dispatch, now=now)
+    return True
+
+
+def _dispatch(broadcast: Broadcast) -> Dispatch:
+    marketing = broadcast.template.category == MessageTemplate.Category.MARKETING
+    return Dispatch.objects.create(
+        organization_id=broadcast.organization_id,
+        kind=Dispatch.Kind.BROADCAST,
+        phone_number_id=broadcast.phone_number_id,
+        lane=Dispatch.Lane.MARKETING if marketing else Dispatch.Lane.UTILITY,
+        variables=broadcast.variables,
+    )
+
+
+def _look_after(broadcast: Broadcast, *, now: datetime) -> None:
+    """What a sending broadcast needs: its lock renewed, trouble followed, its end seen."""
+    dispatch = broadcast.dispatch
+    if dispatch.held_at is not None:
+        _follow_hold(broadcast, dispatch, now=now)
+        return
+    mine = Message.objects.filter(dispatch=dispatch)
+    next_due = mine.filter(due_at__isnull=False).order_by("due_at").values_list("due_at", flat=True).first()
+    in_flight = mine.filter(lease_until__isnull=False).exists()
+    if next_due is None and not in_flight:
+        _complete(broadcast, now=now)
+    elif next_due is not None and next_due - now > IDLE_LIMIT and not in_flight:
+        detail = "Its remaining messages wait for a later try. It goes on by itself."
+        pause(broadcast, now=now, reason=PauseReason.NOTHING_TO_DO, detail=detail, resume_at=next_due)
+    else:
+        lock.take(broadcast)
+
+
+def _follow_hold(broadcast: Broadcast, dispatch: Dispatch, *, now: datetime) -> None:
+    """The sending loop held the dispatch for trouble with the template or the account: say so, keep the recipients."""
+    known = dispatch.hold_reason in PauseReason.values
+    Broadcast.objects.filter(pk=broadcast.pk, status=Status.SENDING).move(
+        Status.PAUSED,
+        pause_reason=dispatch.hold_reason if known else PauseReason.ACCOUNT,
+        status_detail=dispatch.hold_detail,
+        paused_at=now,
+    )
+    lock.free(broadcast)
+
+
+def _complete(broadcast: Broadcast, *, now: datetime) -> None:
+    with transaction.atomic():
+        if not Broadcast.objects.filter(pk=broadcast.pk).move(Status.COMPLETED, completed_at=now, **NOT_PAUSED):
+            return
+        broadcast.refresh_from_db()
+        Event.record(broadcast.organization_id, "broadcast.completed", report.summary(broadcast), at=now)
+    lock.free(broadcast)
+
+
+def _hopeless(broadcast: Broadcast) -> str:
+    if broadcast.template.status == MessageTemplate.Status.DELETED:
+        return f"Template {broadcast.template} was deleted at Meta."
+    if broadcast.phone_number.disconnected_at is not None:
+        return f"The number {broadcast.phone_number} is disconnected."
+    return ""
+
+
+def _require_draft(broadcast: Broadcast, verb: str) -> None:
+    if broadcast.status != Status.DRAFT:
+        status = broadcast.get_status_display().lower()
+        raise Refusal(f"Broadcast {broadcast.name!r} is {status}: only a draft can be {verb}.", code="wrong_status")

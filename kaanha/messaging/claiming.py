@@ -1,0 +1,327 @@
+"""Claiming: take due rows for this process, judge each of them, and write down what is about to be sent.
+
+Locks in the one order: Dispatch → Message → MarketingCap → counters. Contacts are read, not locked, in a statement that
+starts after the caps are taken: an opt-out that has committed by then is seen.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from django.db import connection, transaction
+
+from kaanha.lib import public_ids
+from kaanha.lib.errors import Refusal
+from kaanha.messaging import caps, counting, policy
+from kaanha.messaging.models import LEASE, Dispatch, Message, SkipReason
+from kaanha.messaging.policy import Addressee
+from kaanha.whatsapp.cloud_api import payloads
+from templates_app import rendering
+from templates_app.models import MessageTemplate
+
+
+@dataclass(frozen=True, slots=True)
+class Live:
+    """A dispatch of a phone number with rows that are due."""
+
+    id: int
+    lane: str
+    when_capped: str
+    variables: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """A claimed message, ready to be posted."""
+
+    id: int
+    dispatch_id: int
+    contact_id: int
+    attempt: int
+    token: int
+    phone: str
+    parameters: list[dict[str, Any]]
+    body: bytes
+
+
+@dataclass(slots=True)
+class Claim:
+    """What one claim brought: envelopes to post, how many were settled at once, and dispatches that can't be sent."""
+
+    envelopes: list[Envelope] = field(default_factory=list)
+    skipped: int = 0
+    deferred: int = 0
+    trouble: dict[int, str] = field(default_factory=dict)
+
+    @property
+    def empty(self) -> bool:
+        return not (self.envelopes or self.skipped or self.deferred or self.trouble)
+
+
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    id: int
+    dispatch_id: int
+    contact_id: int
+    template_id: int
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Case:
+    """A candidate with what its message is made of."""
+
+    row: _Candidate
+    dispatch: Live
+    template: MessageTemplate
+    filler: rendering.Filler
+
+    @property
+    def is_marketing(self) -> bool:
+        return self.template.category == MessageTemplate.Category.MARKETING
+
+
+def live(phone_number_id: int, *, now: datetime) -> list[Live]:
+    """The number's dispatches with due rows, neither held nor canceled.
+
+    Jumps from dispatch to dispatch in the index of due rows, so that a million waiting rows cost one step.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(_LIVE, [now, phone_number_id])
+        return [Live(key, lane, capped, json.loads(variables)) for key, lane, capped, variables in cursor.fetchall()]
+
+
+def numbers_with_work(*, now: datetime) -> list[int]:
+    """Keys of the phone numbers that have something to send."""
+    with connection.cursor() as cursor:
+        cursor.execute(_NUMBERS, [now])
+        return [key for (key,) in cursor.fetchall()]
+
+
+def claim(dispatches: Collection[Live], *, limit: int, now: datetime) -> Claim:
+    """Up to `limit` rows of `dispatches`: utility before marketing, and an equal share for each dispatch of a lane.
+
+    Every row taken ends in this transaction as sending (an envelope), skipped with its reason, or queued for later.
+    About ten statements, whatever the number of rows.
+    """
+    found = {dispatch.id: dispatch for dispatch in dispatches}
+    with transaction.atomic(durable=True):
+        candidates = _take(_lock_open(found), limit=limit, now=now)
+        return _judge(candidates, found, now=now) if candidates else Claim()
+
+
+def release(envelopes: Collection[Envelope], *, now: datetime) -> int:
+    """Give back rows that could not be started in time; how many were still ours."""
+    with transaction.atomic(durable=True), connection.cursor() as cursor:
+        cursor.execute(_RELEASE, [now, [e.id for e in envelopes], [e.token for e in envelopes]])
+        return cursor.rowcount
+
+
+def _lock_open(found: Mapping[int, Live]) -> list[list[int]]:
+    """The dispatches that are still open, utility first; share-locked: a hold waits for us, or we for it."""
+    with connection.cursor() as cursor:
+        cursor.execute(_LOCK, [list(found)])
+        keys = [key for (key,) in cursor.fetchall()]
+    return [
+        [key for key in keys if found[key].lane == lane] for lane in (Dispatch.Lane.UTILITY, Dispatch.Lane.MARKETING)
+    ]
+
+
+def _take(lanes: Iterable[list[int]], *, limit: int, now: datetime) -> list[_Candidate]:
+    taken: list[_Candidate] = []
+    for keys in lanes:
+        if keys and len(taken) < limit:
+            share = -(-(limit - len(taken)) // len(keys))
+            with connection.cursor() as cursor:
+                cursor.execute(_CANDIDATES, [keys, now, share, limit - len(taken)])
+                taken += [_Candidate(*values) for values in cursor.fetchall()]
+    return taken
+
+
+def _judge(candidates: list[_Candidate], found: Mapping[int, Live], *, now: datetime) -> Claim:
+    claimed = Claim()
+    cases = _one_marketing_each(_cases(candidates, found, claimed.trouble))
+    reserved = caps.take({case.row.contact_id: case.row.id for case in cases if case.is_marketing}, now=now)
+    addressees = _addressees([case.row.contact_id for case in cases])
+    token = secrets.randbits(62)
+    skipped: list[tuple[_Case, SkipReason]] = []
+    for case in cases:
+        capped = case.is_marketing and case.row.contact_id not in reserved
+        decision = _decide(case, addressees.get(case.row.contact_id), capped=capped, token=token)
+        if isinstance(decision, Envelope):
+            claimed.envelopes.append(decision)
+        else:
+            skipped.append((case, decision))
+    _mark_sending(claimed.envelopes, now=now)
+    waiting = [case for case, reason in skipped if _waits(case, reason)]
+    _defer(waiting)
+    settled = [(case, reason) for case, reason in skipped if not _waits(case, reason)]
+    _skip(settled, reserved, now=now)
+    claimed.deferred, claimed.skipped = len(waiting), len(settled)
+    return claimed
+
+
+def _cases(candidates: list[_Candidate], found: Mapping[int, Live], trouble: dict[int, str]) -> list[_Case]:
+    """The candidates whose template can be sent; the dispatches of the others go to `trouble` with the reason."""
+    templates = MessageTemplate.objects.in_bulk({row.template_id for row in candidates})
+    fillers: dict[tuple[int, int], rendering.Filler | None] = {}
+    for row in candidates:
+        kind = (row.dispatch_id, row.template_id)
+        if kind not in fillers:
+            fillers[kind] = _filler(templates.get(row.template_id), found[row.dispatch_id], trouble)
+    return [
+        _Case(row, found[row.dispatch_id], templates[row.template_id], filler)
+        for row in candidates
+        if (filler := fillers[row.dispatch_id, row.template_id]) is not None
+    ]
+
+
+def _filler(template: MessageTemplate | None, dispatch: Live, trouble: dict[int, str]) -> rendering.Filler | None:
+    if template is None:
+        trouble[dispatch.id] = "The template is gone."
+        return None
+    if not template.sendable:
+        trouble[dispatch.id] = f"Template {template} is {template.get_status_display().lower()} at Meta."
+        return None
+    try:
+        return rendering.prepare(template.components, template.parameter_format, dispatch.variables)
+    except Refusal as refusal:
+        trouble[dispatch.id] = str(refusal)
+        return None
+
+
+def _one_marketing_each(cases: list[_Case]) -> list[_Case]:
+    """At most one MARKETING message per contact; a second one stays in the queue for the next claim."""
+    chosen: dict[int, int] = {}
+    for case in cases:
+        if case.is_marketing:
+            chosen.setdefault(case.row.contact_id, case.row.id)
+    return [case for case in cases if not case.is_marketing or chosen[case.row.contact_id] == case.row.id]
+
+
+def _addressees(contacts: list[int]) -> dict[int, Addressee]:
+    with connection.cursor() as cursor:
+        cursor.execute(_CONTACTS, [contacts])
+        return {values[0]: Addressee(*values[:-1], attributes=json.loads(values[-1])) for values in cursor.fetchall()}
+
+
+def _decide(case: _Case, addressee: Addressee | None, *, capped: bool, token: int) -> Envelope | SkipReason:
+    reason = policy.objection(addressee, case.template.category, capped=capped)
+    if addressee is None or addressee.phone is None or reason is not None:
+        return reason or SkipReason.INVALID_PHONE
+    try:
+        parameters = case.filler.fill(addressee.values())
+    except rendering.MissingVariable:
+        return SkipReason.MISSING_VARIABLE
+    row, attempt = case.row, case.row.attempt + 1
+    body = payloads.template_message(
+        to=addressee.phone,
+        name=case.template.name,
+        language=case.template.language,
+        components=parameters,
+        callback_data=callback_data(row.id, attempt),
+    )
+    return Envelope(row.id, row.dispatch_id, row.contact_id, attempt, token, addressee.phone, parameters, body)
+
+
+def callback_data(message_id: int, attempt: int) -> str:
+    """What Meta brings back with every receipt: the message's public id and the attempt."""
+    return f"{public_ids.encode(Message.PUBLIC_KIND, message_id)}.{attempt}"
+
+
+def read_callback_data(text: str | None) -> tuple[int, int] | None:
+    """(message, attempt) behind a receipt's callback data; None for anything that isn't ours."""
+    public_id, _, attempt = (text or "").partition(".")
+    key = public_ids.decode(Message.PUBLIC_KIND, public_id)
+    return (key, int(attempt)) if key is not None and attempt.isascii() and attempt.isdecimal() else None
+
+
+def _waits(case: _Case, reason: SkipReason) -> bool:
+    return reason == SkipReason.FREQUENCY_CAP and case.dispatch.when_capped == Dispatch.WhenCapped.WAIT
+
+
+def _mark_sending(envelopes: list[Envelope], *, now: datetime) -> None:
+    if envelopes:
+        parameters = [json.dumps(envelope.parameters) for envelope in envelopes]
+        keys = [envelope.id for envelope in envelopes]
+        with connection.cursor() as cursor:
+            cursor.execute(_SENDING, [now + LEASE, envelopes[0].token, keys, parameters])
+
+
+def _defer(cases: list[_Case]) -> None:
+    """Back to the queue until the cap of each contact frees."""
+    if cases:
+        free = caps.free_from([case.row.contact_id for case in cases])
+        with connection.cursor() as cursor:
+            cursor.execute(_DEFER, [[case.row.id for case in cases], [free[case.row.contact_id] for case in cases]])
+
+
+def _skip(skipped: list[tuple[_Case, SkipReason]], reserved: Collection[int], *, now: datetime) -> None:
+    """Settle rows that will not be sent, and give back the caps that were reserved for them in this claim."""
+    if not skipped:
+        return
+    rows = [case.row for case, _ in skipped]
+    with connection.cursor() as cursor:
+        cursor.execute(_SKIP, [now, [row.id for row in rows], [str(reason) for _, reason in skipped]])
+    given = {case.row.contact_id: case.row.id for case, _ in skipped if case.is_marketing}
+    caps.give_back({contact: message for contact, message in given.items() if contact in reserved}, now=now)
+    difference = counting.Difference()
+    for row in rows:
+        difference.changed(row.dispatch_id, counting.QUEUED, counting.SKIPPED)
+    difference.write()
+
+
+_WORK = """
+WITH RECURSIVE work AS (
+  (SELECT dispatch_id, due_at FROM messaging_message WHERE due_at IS NOT NULL ORDER BY dispatch_id, due_at LIMIT 1)
+  UNION ALL
+  SELECT next.dispatch_id, next.due_at FROM work, LATERAL (
+    SELECT dispatch_id, due_at FROM messaging_message
+    WHERE due_at IS NOT NULL AND dispatch_id > work.dispatch_id ORDER BY dispatch_id, due_at LIMIT 1) next
+)
+"""
+_OPEN = "d.held_at IS NULL AND d.canceled_at IS NULL"
+_LIVE = f"""
+{_WORK} SELECT d.id, d.lane, d.when_capped, d.variables::text FROM work JOIN messaging_dispatch d ON d.id = dispatch_id
+WHERE due_at <= %s AND d.phone_number_id = %s AND {_OPEN}
+"""
+_NUMBERS = f"""
+{_WORK} SELECT DISTINCT d.phone_number_id FROM work JOIN messaging_dispatch d ON d.id = dispatch_id
+WHERE due_at <= %s AND {_OPEN}
+"""
+_LOCK = f"SELECT d.id FROM messaging_dispatch d WHERE d.id = ANY(%s) AND {_OPEN} ORDER BY d.id FOR SHARE"
+_CANDIDATES = """
+SELECT m.id, m.dispatch_id, m.contact_id, m.template_id, m.attempt
+FROM unnest(%s::bigint[]) AS asked (dispatch_id), LATERAL (
+  SELECT * FROM messaging_message
+  WHERE dispatch_id = asked.dispatch_id AND due_at IS NOT NULL AND due_at <= %s
+  ORDER BY due_at LIMIT %s FOR UPDATE SKIP LOCKED) m
+LIMIT %s
+"""
+_CONTACTS = """
+SELECT id, phone, country, name, email, opted_in, deleted_at, marketing_opted_out_at, attributes::text
+FROM contacts_contact WHERE id = ANY(%s)
+"""
+_SENDING = """
+UPDATE messaging_message m SET status = 'sending', due_at = NULL, lease_until = %s, lease_token = %s,
+  attempt = m.attempt + 1, parameters = new.parameters::jsonb
+FROM unnest(%s::bigint[], %s::text[]) AS new (id, parameters) WHERE m.id = new.id
+"""
+_DEFER = """
+UPDATE messaging_message m SET due_at = new.due_at
+FROM unnest(%s::bigint[], %s::timestamptz[]) AS new (id, due_at) WHERE m.id = new.id
+"""
+_SKIP = """
+UPDATE messaging_message m SET status = 'skipped', due_at = NULL, closed_at = %s, skip_reason = new.reason
+FROM unnest(%s::bigint[], %s::text[]) AS new (id, reason) WHERE m.id = new.id
+"""
+_RELEASE = """
+UPDATE messaging_message m SET status = 'queued', due_at = %s, lease_until = NULL, lease_token = NULL
+FROM unnest(%s::bigint[], %s::bigint[]) AS given (id, token)
+WHERE m.id = given.id AND m.status = 'sending' AND m.lease_token = given.token
+"""

@@ -1,0 +1,162 @@
+"""The funnel's numbers: how a row counts, the difference a change makes, and the sum anew."""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Protocol
+
+from django.db import connection
+
+from kaanha.messaging.models import RECEIVED, WAITING, DispatchCount, Status
+
+COLUMNS = ("total", "dispatched", "sent", "delivered", "read", "failed", "skipped", "unconfirmed")
+
+Vector = tuple[int, ...]
+
+
+class Countable(Protocol):
+    status: str
+    accepted_at: object | None
+
+
+@dataclass(frozen=True, slots=True)
+class Funnel:
+    """A dispatch's messages. `sent`, `delivered` and `read` are "at least"; `dispatched` is all that Meta ever took."""
+
+    total: int = 0
+    dispatched: int = 0
+    sent: int = 0
+    delivered: int = 0
+    read: int = 0
+    failed: int = 0
+    skipped: int = 0
+    unconfirmed: int = 0
+
+    @property
+    def waiting(self) -> int:
+        return self.total - self.sent - self.failed - self.skipped - self.unconfirmed
+
+    @property
+    def delivery_rate(self) -> float:
+        return self.delivered / self.dispatched if self.dispatched else 0.0
+
+    @property
+    def read_rate(self) -> float:
+        return self.read / self.delivered if self.delivered else 0.0
+
+
+def weight(row: Countable) -> Vector:
+    """How one row counts in each of COLUMNS but the first."""
+    status = row.status
+    return (
+        int(row.accepted_at is not None),
+        int(status in RECEIVED),
+        int(status in (Status.DELIVERED, Status.READ)),
+        int(status == Status.READ),
+        int(status == Status.FAILED),
+        int(status == Status.SKIPPED),
+        int(status == Status.UNCONFIRMED),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Group:
+    status: str
+    accepted_at: object | None
+
+
+QUEUED = weight(_Group(Status.QUEUED, None))
+SKIPPED = weight(_Group(Status.SKIPPED, None))
+
+
+class Difference:
+    """What a batch of changes does to the counters, gathered per dispatch and written once."""
+
+    def __init__(self) -> None:
+        self._sums: dict[int, list[int]] = defaultdict(lambda: [0] * len(COLUMNS))
+
+    def joined(self, dispatch_id: int, rows: int) -> None:
+        """`rows` new messages."""
+        self._sums[dispatch_id][0] += rows
+
+    def changed(self, dispatch_id: int, before: Vector, after: Vector) -> None:
+        """A message counted as `before` and now counts as `after`."""
+        if before != after:
+            sums = self._sums[dispatch_id]
+            for place, (old, new) in enumerate(zip(before, after, strict=True), start=1):
+                sums[place] += new - old
+
+    def write(self) -> None:
+        """Add it to one slot of each dispatch, in id order. The last statement of a transaction."""
+        rows = [(key, random.randrange(DispatchCount.SLOTS), *sums) for key, sums in sorted(self._sums.items())]  # noqa: S311
+        rows = [row for row in rows if any(row[2:])]
+        if rows:
+            with connection.cursor() as cursor:
+                cursor.execute(_ADD, [list(column) for column in zip(*rows, strict=True)])
+
+
+def funnel(dispatch_id: int | None) -> Funnel:
+    """One dispatch's numbers; all zero for none."""
+    return funnels([dispatch_id])[dispatch_id] if dispatch_id else Funnel()
+
+
+def funnels(dispatch_ids: Iterable[int | None]) -> dict[int | None, Funnel]:
+    """The numbers of several dispatches in one query; those without messages are all zero."""
+    keys = [key for key in dispatch_ids if key is not None]
+    with connection.cursor() as cursor:
+        cursor.execute(_SUM, [keys])
+        found = {key: Funnel(*map(int, sums)) for key, *sums in cursor.fetchall()}
+    return {key: found.get(key, Funnel()) for key in keys}
+
+
+def counted_from_ledger(dispatch_id: int) -> Funnel:
+    """The same from the messages themselves: what the counters ought to say."""
+    with connection.cursor() as cursor:
+        cursor.execute(_COUNT, [dispatch_id])
+        groups = cursor.fetchall()
+    sums = [0] * len(COLUMNS)
+    for status, accepted, rows in groups:
+        sums[0] += rows
+        for place, part in enumerate(weight(_Group(status, accepted or None)), start=1):
+            sums[place] += part * rows
+    return Funnel(*sums)
+
+
+def recount(dispatch_id: int) -> bool:
+    """Set the counters to what the ledger says; whether they had drifted. Locks the counters, not the messages.
+
+    Call it in a transaction. A settle that commits between the count and the lock is not seen, so run it on dispatches
+    that rest.
+    """
+    DispatchCount.objects.select_for_update().filter(dispatch_id=dispatch_id).order_by("slot").count()
+    told, true = funnel(dispatch_id), counted_from_ledger(dispatch_id)
+    if told == true:
+        return False
+    DispatchCount.objects.filter(dispatch_id=dispatch_id).delete()
+    DispatchCount.objects.create(
+        dispatch_id=dispatch_id, slot=0, **{column: getattr(true, column) for column in COLUMNS}
+    )
+    return True
+
+
+assert set(Status) == WAITING | RECEIVED | {Status.FAILED, Status.SKIPPED, Status.UNCONFIRMED}  # each counts once
+
+_ADD = """
+INSERT INTO messaging_dispatchcount AS c (dispatch_id, slot, {columns})
+SELECT * FROM unnest(%s::bigint[], %s::smallint[], {arrays}) AS d (dispatch_id, slot, {columns})
+ORDER BY dispatch_id
+ON CONFLICT (dispatch_id, slot) DO UPDATE SET {sums}
+""".format(
+    columns=", ".join(COLUMNS),
+    arrays=", ".join(["%s::bigint[]"] * len(COLUMNS)),
+    sums=", ".join(f"{column} = c.{column} + excluded.{column}" for column in COLUMNS),
+)
+_COUNT = """
+SELECT status, accepted_at IS NOT NULL, count(*) FROM messaging_message WHERE dispatch_id = %s GROUP BY 1, 2
+"""
+_SUM = """
+SELECT dispatch_id, {sums} FROM messaging_dispatchcount WHERE dispatch_id = ANY(%s::bigint[]) GROUP BY dispatch_id
+""".format(sums=", ".join(f"sum({column})" for column in COLUMNS))

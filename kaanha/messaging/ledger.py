@@ -1,0 +1,99 @@
+"""Reading and writing ledger rows in sets: locked by id, changed in memory, written back in one statement."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import fields
+from datetime import datetime
+
+from django.db import connection, transaction
+
+from kaanha.messaging import caps, counting
+from kaanha.messaging.fates import Row
+from kaanha.messaging.models import RECEIVED, Status
+from templates_app.models import MessageTemplate
+
+_LOADED = [field.name for field in fields(Row)]
+# What a change may write; `id` and the rest only identify.
+_WRITTEN = [name for name in _LOADED if name not in ("id", "dispatch_id", "contact_id", "category", "attempt")]
+_TYPES = {
+    "status": "text",
+    "skip_reason": "text",
+    "error_code": "int",
+    "error_text": "text",
+    "error_in_callback": "bool",
+    "lease_token": "bigint",
+    "tries": "smallint",
+    "wamid": "text",
+    "held_by_meta": "bool",
+}
+
+
+@contextmanager
+def changing(ids: Collection[int], *, now: datetime, skip_locked: bool = False) -> Iterator[dict[int, Row]]:
+    """The rows with these ids, locked in id order; what the body changes in them is written at its end.
+
+    Caps and counters follow from the change by themselves. Must be the last thing of its transaction, which it opens;
+    five statements at the most, whatever the number of rows.
+    """
+    with transaction.atomic():
+        rows = _locked(ids, skip_locked=skip_locked)
+        before = {key: _copy(row) for key, row in rows.items()}
+        yield rows
+        changed = [row for key, row in rows.items() if _copy(row) != before[key]]
+        _write(changed)
+        old = {row.id: Row(*before[row.id]) for row in changed}
+        _follow_with_caps(changed, old, now=now)
+        difference = counting.Difference()
+        for row in changed:
+            difference.changed(row.dispatch_id, counting.weight(old[row.id]), counting.weight(row))
+        difference.write()
+
+
+def _locked(ids: Collection[int], *, skip_locked: bool) -> dict[int, Row]:
+    with connection.cursor() as cursor:
+        cursor.execute(_SELECT + (" SKIP LOCKED" if skip_locked else ""), [list(ids)])
+        return {values[0]: Row(*values) for values in cursor.fetchall()}
+
+
+def _copy(row: Row) -> tuple[object, ...]:
+    return tuple(getattr(row, name) for name in _LOADED)
+
+
+def _write(rows: list[Row]) -> None:
+    if rows:
+        with connection.cursor() as cursor:
+            cursor.execute(_UPDATE, [[row.id for row in rows], *([getattr(r, n) for r in rows] for n in _WRITTEN)])
+
+
+def _follow_with_caps(rows: list[Row], old: dict[int, Row], *, now: datetime) -> None:
+    """An accepted MARKETING message keeps the cap 24 h from its acceptance; one that ended for good gives it back."""
+    accepted, ended = {}, {}
+    for row in rows:
+        if row.category != MessageTemplate.Category.MARKETING or row.status == old[row.id].status:
+            continue
+        if row.status in RECEIVED and old[row.id].status not in RECEIVED:
+            accepted[row.contact_id] = (row.id, row.accepted_at or now)
+        elif row.status in (Status.FAILED, Status.SKIPPED) and row.error_code not in caps.KEPT_CODES:
+            ended[row.contact_id] = row.id
+    caps.keep(accepted)
+    caps.give_back(ended, now=now)
+
+
+_SELECT = """
+SELECT {columns}, t.category {rest} FROM messaging_message m
+LEFT JOIN templates_app_messagetemplate t ON t.id = m.template_id
+WHERE m.id = ANY(%s) ORDER BY m.id FOR UPDATE OF m
+""".format(
+    columns=", ".join(f"m.{name}" for name in _LOADED[:3]),
+    rest="".join(f", m.{name}" for name in _LOADED[4:]),
+)
+_UPDATE = """
+UPDATE messaging_message m SET {sets}
+FROM unnest(%s::bigint[], {arrays}) AS new (id, {columns}) WHERE m.id = new.id
+""".format(
+    sets=", ".join(f"{name} = new.{name}" for name in _WRITTEN),
+    arrays=", ".join(f"%s::{_TYPES.get(name, 'timestamptz')}[]" for name in _WRITTEN),
+    columns=", ".join(_WRITTEN),
+)

@@ -1,0 +1,55 @@
+"""May this go to this person now? Judged for each contact in the moment of claiming."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from django.conf import settings
+
+from kaanha.messaging.models import SkipReason
+from templates_app.models import MessageTemplate
+
+MARKETING = MessageTemplate.Category.MARKETING
+
+
+@dataclass(frozen=True, slots=True)
+class Addressee:
+    """A contact as it is in the moment of claiming."""
+
+    id: int
+    phone: str | None
+    country: str
+    name: str
+    email: str
+    opted_in: bool
+    deleted_at: datetime | None
+    marketing_opted_out_at: datetime | None
+    attributes: dict[str, Any]
+
+    def values(self) -> dict[str, str]:
+        """What variables may be filled with: the attributes by name, the contact's own fields above them."""
+        own = {"name": self.name, "first_name": self.name.split()[0] if self.name.strip() else "", "email": self.email}
+        free = {str(name): "" if value is None else str(value) for name, value in self.attributes.items()}
+        return free | {f"attributes.{name}": value for name, value in free.items()} | own | {"phone": self.phone or ""}
+
+
+def objection(addressee: Addressee | None, category: str, *, capped: bool) -> SkipReason | None:
+    """Why a template of `category` may not go to `addressee`; None if it may.
+
+    Consent counts for every category; Meta's own marketing switch, the country rule and the cap for MARKETING only.
+    """
+    if addressee is None or addressee.deleted_at is not None:
+        return SkipReason.DELETED
+    if not addressee.opted_in:
+        return SkipReason.OPTED_OUT
+    if not addressee.phone:
+        return SkipReason.INVALID_PHONE
+    if category != MARKETING:
+        return None
+    if addressee.marketing_opted_out_at is not None:
+        return SkipReason.MARKETING_OPTED_OUT
+    if addressee.country in settings.MARKETING_BLOCKED_COUNTRIES:
+        return SkipReason.COUNTRY_BLOCKED
+    return SkipReason.FREQUENCY_CAP if capped else None

@@ -1,0 +1,278 @@
+"""The sending loop: pace → claim → post → settle, for one phone number at a time, many at once in a process.
+
+One event loop per process, in a thread of its own, with one HTTP session that stays open; Celery's threads hand it
+slices of work. Nothing touches the database on that thread: claims and settles run in others, so that settling never
+stops the pipe.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import secrets
+import socket
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import ParamSpec, TypeVar
+
+from django.conf import settings
+from django.db import close_old_connections, connections
+from django.utils import timezone
+from redis.asyncio import Redis
+
+from kaanha.lib.pacing import Pace
+from kaanha.messaging import claiming, holding, settling, slots
+from kaanha.messaging.claiming import Claim, Envelope, Live
+from kaanha.messaging.settling import Result
+from kaanha.whatsapp.cloud_api.client import Sender
+from kaanha.whatsapp.models import PhoneNumber
+
+SLICE = timedelta(seconds=10)
+BATCH = 100  # rows a claim takes at most
+UNSETTLED = 300  # rows a process may have claimed and not settled
+LATEST_START = timedelta(seconds=1)  # a row that couldn't start by then goes back
+SETTLE_ROWS, SETTLE_SECONDS = 100, 0.2
+LIVE_SECONDS = 0.5  # how long the list of live dispatches is believed
+IDLE = 0.05  # seconds between two looks while there is nothing to take
+GATHER = 0.05  # seconds of the rate that make a claim worth while
+
+P = ParamSpec("P")
+R = TypeVar("R")
+logger = logging.getLogger(__name__)
+
+
+def send_slice(phone_number_id: int, *, until: datetime) -> dict[str, int]:
+    """Send what is due for one number until `until` or until nothing is left; how many were sent, skipped, deferred.
+
+    Ends at once if another slice of this process, or all slots of the number elsewhere, are at it. Losing or doubling a
+    call is harmless.
+    """
+    return _engine().run(phone_number_id, until)
+
+
+@dataclass
+class _Slice:
+    """One number's turn in this process."""
+
+    number: PhoneNumber
+    token: str
+    pace: Pace
+    sender: Sender
+    engine: _Engine
+    live: list[Live] = field(default_factory=list)
+    live_until: float = 0.0
+    results: list[Result] = field(default_factory=list)
+    posting: set[asyncio.Task[None]] = field(default_factory=set)
+    told: dict[str, int] = field(default_factory=lambda: {"sent": 0, "skipped": 0, "deferred": 0})
+    more: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def work(self, until: datetime) -> dict[str, int]:
+        settler = asyncio.create_task(self._settle_always())
+        try:
+            while timezone.now() < until and await self._step():
+                pass
+            await asyncio.gather(*self.posting)
+        finally:
+            settler.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await settler
+            await self._settle()
+        return self.told
+
+    async def _step(self) -> bool:
+        """Take what the pace allows and start it; False when there is nothing left to do."""
+        room = min(BATCH, UNSETTLED - self.engine.unsettled)
+        if room <= 0:
+            await asyncio.sleep(IDLE)
+            return True
+        await self._refresh_live()
+        if not self.live:
+            return await self._wait_for_posts()
+        permits, pause = await self.pace.take(room, least=max(1, int(self.pace.rate * GATHER)))
+        if not permits:
+            await asyncio.sleep(pause)
+            return True
+        return await self._start(await self.engine.claiming(self._claim, permits), permits)
+
+    def _claim(self, permits: int) -> Claim:
+        now = timezone.now()
+        claimed = claiming.claim(self.live, limit=permits, now=now)
+        for dispatch, detail in claimed.trouble.items():
+            holding.hold(dispatch, reason="template", detail=detail, now=now)
+        return claimed
+
+    async def _start(self, claimed: Claim, permits: int) -> bool:
+        started = asyncio.get_running_loop().time()
+        self.engine.unsettled += len(claimed.envelopes)
+        for envelope in claimed.envelopes:
+            task = asyncio.create_task(self._post(envelope, started))
+            self.posting.add(task)
+            task.add_done_callback(self.posting.discard)
+        self.told["skipped"] += claimed.skipped
+        self.told["deferred"] += claimed.deferred
+        if permits > len(claimed.envelopes):
+            await self.pace.give_back(permits - len(claimed.envelopes))
+        if claimed.empty or claimed.trouble:
+            self.live_until = 0.0
+        if claimed.empty:
+            return await self._wait_for_posts()
+        return True
+
+    async def _wait_for_posts(self) -> bool:
+        """Nothing to take right now: go on only while requests are out, whose refusals may bring rows back."""
+        if not self.posting and not self.results:
+            return False
+        await asyncio.sleep(IDLE)
+        return True
+
+    async def _refresh_live(self) -> None:
+        clock = asyncio.get_running_loop().time()
+        if clock >= self.live_until:
+            self.live = await self.engine.claiming(claiming.live, self.number.pk, now=timezone.now())
+            self.live_until = clock + LIVE_SECONDS
+
+    async def _post(self, envelope: Envelope, claimed_at: float) -> None:
+        if asyncio.get_running_loop().time() - claimed_at > LATEST_START.total_seconds():
+            await self.engine.settling(claiming.release, [envelope], now=timezone.now())
+            self.engine.unsettled -= 1
+            return
+        answer = await self.sender.send(self.number.phone_number_id, self.token, envelope.body)
+        self.results.append(Result(envelope, answer, timezone.now()))
+        if len(self.results) >= SETTLE_ROWS:
+            self.more.set()
+
+    async def _settle_always(self) -> None:
+        while True:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.more.wait(), SETTLE_SECONDS)
+            self.more.clear()
+            await asyncio.shield(self._settle())
+
+    async def _settle(self) -> None:
+        results, self.results = self.results, []
+        if not results:
+            return
+        try:
+            consequences = await self.engine.settling(self._write, results)
+        finally:
+            self.engine.unsettled -= len(results)
+        self.told["sent"] += sum(isinstance(result.answer, settling.Accepted) for result in results)
+        if consequences.slow_down:
+            await self.pace.slow_down()
+        if consequences.holds:
+            self.live_until = 0.0
+
+    @staticmethod
+    def _write(results: list[Result]) -> settling.Consequences:
+        now = timezone.now()
+        consequences = settling.settle(results, now=now)
+        for dispatch, (reason, detail) in consequences.holds.items():
+            holding.hold(dispatch, reason=reason, detail=detail, now=now)
+        return consequences
+
+
+class _Engine:
+    """This process's event loop, HTTP session and database threads."""
+
+    def __init__(self) -> None:
+        self.unsettled = 0
+        self.busy: set[int] = set()
+        self.holder = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
+        self._claims = ThreadPoolExecutor(2, thread_name_prefix="claims")
+        self._settles = ThreadPoolExecutor(1, thread_name_prefix="settles")
+        self._loop = asyncio.new_event_loop()
+        self._sender: Sender | None = None
+        threading.Thread(target=self._loop.run_forever, name="sending", daemon=True).start()
+
+    def run(self, phone_number_id: int, until: datetime) -> dict[str, int]:
+        return asyncio.run_coroutine_threadsafe(self._slice(phone_number_id, until), self._loop).result()
+
+    async def claiming(self, act: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        return await self._in(self._claims, lambda: act(*args, **kwargs))
+
+    async def settling(self, act: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        return await self._in(self._settles, lambda: act(*args, **kwargs))
+
+    async def _in(self, threads: ThreadPoolExecutor, act: Callable[[], R]) -> R:
+        return await self._loop.run_in_executor(threads, _with_fresh_connection, act)
+
+    async def _slice(self, phone_number_id: int, until: datetime) -> dict[str, int]:
+        if phone_number_id in self.busy:
+            return {}
+        self.busy.add(phone_number_id)
+        try:
+            slot = await self.claiming(slots.acquire, phone_number_id, self.holder, now=timezone.now())
+            if slot is None:
+                return {}
+            number = await self.claiming(PhoneNumber.objects.select_related("account").get, pk=phone_number_id)
+            renewing = asyncio.create_task(self._renew(phone_number_id, slot))
+            try:
+                return await self._work(number, until)
+            finally:
+                renewing.cancel()
+                await self.claiming(slots.release, phone_number_id, slot, self.holder, now=timezone.now())
+        finally:
+            self.busy.discard(phone_number_id)
+
+    async def _work(self, number: PhoneNumber, until: datetime) -> dict[str, int]:
+        async with Redis.from_url(
+            settings.REDIS_URL, socket_timeout=1, socket_connect_timeout=1, retry_on_timeout=False
+        ) as redis:
+            fallback = max(1.0, number.throughput / (2 * settings.SEND_SLOTS))
+            pace = Pace(redis, f"number:{number.pk}", float(number.throughput), fallback)
+            return await _Slice(number, number.account.access_token, pace, await self._session(), self).work(until)
+
+    async def _session(self) -> Sender:
+        if self._sender is None:
+            sender = Sender(settings.WHATSAPP_API_URL, timeout=settings.WHATSAPP_TIMEOUT, connections=UNSETTLED)
+            self._sender = await sender.__aenter__()
+        return self._sender
+
+    async def _renew(self, phone_number_id: int, slot: int) -> None:
+        while True:
+            await asyncio.sleep(slots.RENEWAL.total_seconds())
+            await self.claiming(slots.renew, phone_number_id, slot, self.holder, now=timezone.now())
+
+    def close(self) -> None:
+        """Stop the loop and close the session; for tests, which make a new engine each."""
+
+        async def leave() -> None:
+            if self._sender is not None:
+                await self._sender.__aexit__(None, None, None)
+
+        asyncio.run_coroutine_threadsafe(leave(), self._loop).result()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._claims.shutdown()
+        self._settles.shutdown()
+
+
+def _with_fresh_connection(act: Callable[[], R]) -> R:
+    """Run `act` on a database thread: with a connection that is alive, and back in the pool after it."""
+    close_old_connections()
+    try:
+        return act()
+    finally:
+        connections.close_all()
+
+
+_lock = threading.Lock()
+_engines: list[_Engine] = []
+
+
+def _engine() -> _Engine:
+    with _lock:
+        if not _engines:
+            _engines.append(_Engine())
+        return _engines[0]
+
+
+def stop() -> None:
+    """End this process's engine; the next slice starts another."""
+    with _lock:
+        while _engines:
+            _engines.pop().close()

@@ -1,0 +1,136 @@
+"""Settling: what Meta answered becomes what the ledger says, in batches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from django.db import connection
+
+from contacts import consent
+from kaanha.messaging import fates, ledger
+from kaanha.messaging.claiming import Envelope
+from kaanha.messaging.fates import Row
+from kaanha.messaging.models import Status
+from kaanha.whatsapp.cloud_api.client import Accepted, Answer, NotMeta, Refused, Undelivered, Unknown
+from kaanha.whatsapp.cloud_api.errors import ErrorClass, Verdict
+
+HOLDS = frozenset({ErrorClass.TEMPLATE, ErrorClass.ACCOUNT})
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What became of one request."""
+
+    envelope: Envelope
+    answer: Answer
+    at: datetime
+
+
+@dataclass(slots=True)
+class Consequences:
+    """What a batch of answers means beyond its rows, to be done after the commit."""
+
+    slow_down: bool = False
+    # {dispatch: (reason, words)}
+    holds: dict[int, tuple[str, str]] = field(default_factory=dict)
+
+
+def settle(results: Sequence[Result], *, now: datetime) -> Consequences:
+    """Write the answers down: one transaction, a handful of statements."""
+    consequences = Consequences()
+    with ledger.changing([result.envelope.id for result in results], now=now) as rows:
+        for result in results:
+            row = rows.get(result.envelope.id)
+            if row is not None:
+                _apply(row, result, now=now)
+        stop_marketing([verdict_of(result) for result in results], [r.envelope.contact_id for r in results], at=now)
+        _learn_numbers(results)
+    for result in results:
+        _note(result, consequences)
+    return consequences
+
+
+def stop_marketing(verdicts: Sequence[Verdict | None], contacts: Sequence[int], *, at: datetime) -> None:
+    """Remember people who told Meta to stop our marketing (131050)."""
+    stopped = [
+        contact
+        for verdict, contact in zip(verdicts, contacts, strict=True)
+        if verdict is not None and verdict.error_class == ErrorClass.OPT_OUT
+    ]
+    if stopped:
+        consent.stop_marketing(stopped, at=at)
+
+
+def verdict_of(result: Result) -> Verdict | None:
+    return result.answer.verdict if isinstance(result.answer, Refused) else None
+
+
+def _apply(row: Row, result: Result, *, now: datetime) -> None:
+    envelope, answer = result.envelope, result.answer
+    if isinstance(answer, Accepted):
+        if row.attempt == envelope.attempt:
+            fates.accept(row, wamid=answer.wamid, held=answer.held, at=result.at)
+        return
+    if row.status == Status.SENDING and not fates.is_ours(row, token=envelope.token, attempt=envelope.attempt):
+        return
+    match answer:
+        case Refused(verdict=verdict):
+            fates.refuse(row, verdict, now=now)
+        case Undelivered(reason=reason):
+            fates.refuse(row, undelivered(reason), now=now)
+        case NotMeta():
+            fates.requeue(row, due_at=now + fates.HELD_PAUSE)
+        case Unknown(reason=reason):
+            fates.lose_sight(row, reason, now=now)
+
+
+def undelivered(reason: str) -> Verdict:
+    """A request that provably did not reach Meta, as a refusal worth retrying."""
+    return Verdict(
+        error_class=ErrorClass.TRANSIENT,
+        code=None,
+        text=reason[:500],
+        words="Meta could not be reached.",
+        follow_up_after=None,
+    )
+
+
+def _learn_numbers(results: Iterable[Result]) -> None:
+    """Remember how WhatsApp spells a number where that differs from ours: people write to us under that spelling."""
+    learned = {
+        result.envelope.contact_id: result.answer.wa_id
+        for result in results
+        if isinstance(result.answer, Accepted)
+        and result.answer.wa_id
+        and result.answer.wa_id != result.envelope.phone.lstrip("+")
+    }
+    if learned:
+        keys = sorted(learned)
+        with connection.cursor() as cursor:
+            cursor.execute(_LEARN, [keys, [learned[key] for key in keys]])
+
+
+def _note(result: Result, consequences: Consequences) -> None:
+    match result.answer:
+        case Refused(verdict=verdict) if verdict.error_class in HOLDS:
+            words = f"{verdict.words} Meta says: {verdict.text}" if verdict.text else verdict.words
+            consequences.holds[result.envelope.dispatch_id] = (str(verdict.error_class), words)
+        case Refused(verdict=verdict) if verdict.error_class == ErrorClass.THROUGHPUT:
+            consequences.slow_down = True
+        case NotMeta(reason=reason):
+            consequences.holds[result.envelope.dispatch_id] = (
+                str(ErrorClass.ACCOUNT),
+                f"Something other than Meta answered at WHATSAPP_API_URL: {reason}",
+            )
+
+
+_LEARN = """
+WITH known AS MATERIALIZED (
+  SELECT c.id, new.wa_id FROM contacts_contact c
+  JOIN unnest(%s::bigint[], %s::text[]) AS new (id, wa_id) ON new.id = c.id
+  WHERE c.wa_id IS DISTINCT FROM new.wa_id ORDER BY c.id FOR UPDATE OF c
+)
+UPDATE contacts_contact c SET wa_id = known.wa_id FROM known WHERE c.id = known.id
+"""

@@ -1,0 +1,46 @@
+"""Sweeps: what nobody else will finish. Each takes a bounded batch, may run twice at once, and is cheap when idle."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from django.db import connection
+
+from kaanha.messaging import fates, ledger
+from kaanha.messaging.models import SkipReason, Status
+
+BATCH = 500
+LISTED_AFTER = timedelta(minutes=15)  # an unconfirmed message is then shown to people
+
+
+def expire_leases(*, now: datetime, limit: int = BATCH) -> int:
+    """Rows whose process died with the request on its way become unconfirmed: Meta may or may not have them."""
+    with connection.cursor() as cursor:
+        cursor.execute(_EXPIRED, [now, limit])
+        ids = [key for (key,) in cursor.fetchall()]
+    with ledger.changing(ids, now=now, skip_locked=True) as rows:
+        lost = [row for row in rows.values() if row.lease_until is not None and row.lease_until < now]
+        for row in lost:
+            fates.lose_sight(row, "The process that was sending it ended before Meta's answer was heard.", now=now)
+    return len(lost)
+
+
+def skip_canceled(*, now: datetime, limit: int = BATCH) -> int:
+    """Queued rows of canceled dispatches become skipped."""
+    with connection.cursor() as cursor:
+        cursor.execute(_CANCELED, [limit])
+        ids = [key for (key,) in cursor.fetchall()]
+    with ledger.changing(ids, now=now, skip_locked=True) as rows:
+        queued = [row for row in rows.values() if row.status == Status.QUEUED]
+        for row in queued:
+            fates.skip(row, SkipReason.CANCELED, now=now)
+    return len(queued)
+
+
+_EXPIRED = """
+SELECT id FROM messaging_message WHERE lease_until IS NOT NULL AND lease_until < %s ORDER BY lease_until LIMIT %s
+"""
+_CANCELED = """
+SELECT m.id FROM messaging_dispatch d JOIN messaging_message m ON m.dispatch_id = d.id AND m.due_at IS NOT NULL
+WHERE d.canceled_at IS NOT NULL LIMIT %s
+"""

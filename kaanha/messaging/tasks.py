@@ -1,0 +1,33 @@
+"""Celery's doors to the ledger. Each is a poke and a name: losing or doubling a call is harmless."""
+
+from celery import shared_task
+from django.utils import timezone
+
+from kaanha.messaging import claiming, receipts, sending, sweeping
+
+
+@shared_task(expires=10)
+def send_slice(phone_number_id: int) -> dict[str, int]:
+    """Send for one number for about ten seconds, and ask for another turn if there is more."""
+    told = sending.send_slice(phone_number_id, until=timezone.now() + sending.SLICE)
+    if told and claiming.live(phone_number_id, now=timezone.now()):
+        send_slice.delay(phone_number_id)
+    return told
+
+
+@shared_task(expires=1)
+def wake_senders() -> None:
+    """Poke a sender for each number that has something to send."""
+    for number in claiming.numbers_with_work(now=timezone.now()):
+        send_slice.delay(number)
+
+
+@shared_task(expires=5)
+def sweep() -> None:
+    """Ended leases, canceled rows, receipts that came before their message was known."""
+    now = timezone.now()
+    while sweeping.expire_leases(now=now) == sweeping.BATCH:
+        pass
+    while sweeping.skip_canceled(now=now) == sweeping.BATCH:
+        pass
+    receipts.apply_kept(now=now)
