@@ -9,8 +9,19 @@ from typing import Self
 import aiohttp
 from yarl import URL
 
-from kaanha.whatsapp.cloud_api.answers import Answer, Refused, Undelivered, Unknown, broken_off, read
+from kaanha.whatsapp.cloud_api.answers import (
+    Accepted,
+    Answer,
+    NotMeta,
+    Refused,
+    Undelivered,
+    Unknown,
+    broken_off,
+    read,
+)
 from kaanha.whatsapp.cloud_api.errors import classify
+
+__all__ = ["Accepted", "Answer", "NotMeta", "Refused", "Sender", "Undelivered", "Unknown"]
 
 ANSWER_LIMIT = 2**20
 # Servers commonly close what has been idle for five seconds; a request written into that moment is lost in doubt.
