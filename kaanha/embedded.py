@@ -211,8 +211,9 @@ class PostgreSQL(Server):
         programs = self._programs(user)
         if not self.data.exists():
             self._make_cluster(programs, user)
-        # Nothing of this cluster runs, so the file can only name a number that some other program has now.
+        # Nothing of this cluster runs, so its lock files can only name numbers that other programs have now.
         self.pid_file.unlink(missing_ok=True)
+        (self.sockets / ".s.PGSQL.5432.lock").unlink(missing_ok=True)
         settings = itertools.chain.from_iterable(("-c", f"{name}={value}") for name, value in self._settings().items())
         self._launch([str(programs / "postgres"), "-D", str(self.data), *settings], cwd="/", **user)
         self._wait_until_it_answers()
@@ -303,7 +304,8 @@ class PostgreSQL(Server):
         make += locale or ["--locale=C.UTF-8"]
         make += [] if self.durable else ["--no-sync"]
         self._run(make, user)
-        single = [programs / "postgres", "--single", "-D", half_made, "postgres"]
+        fsync = "on" if self.durable else "off"
+        single = [programs / "postgres", "--single", "-D", half_made, "-c", f"fsync={fsync}", "postgres"]
         self._run(single, user, given="CREATE DATABASE kaanha;\n")
         half_made.rename(self.data)
 

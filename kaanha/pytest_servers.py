@@ -14,7 +14,7 @@ _stops = ExitStack()
 @pytest.hookimpl(wrapper=True, tryfirst=True)  # before pytest-django reads the settings in its own wrapper
 def pytest_load_initial_conftests() -> Generator[None, object, object]:
     try:
-        os.environ.update(_stops.enter_context(servers.running()))  # the workers of pytest-xdist inherit it
+        os.environ.update(_stops.enter_context(servers.running(in_memory=True)))  # the workers of pytest-xdist inherit it
     except servers.ServerError as error:
         raise pytest.UsageError(str(error)) from None
     return (yield)

@@ -27,6 +27,8 @@ from kaanha.tied import adopt_orphans, children, die_with_parent, end_children, 
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 VARIABLES = ("DATABASE_URL", "REDIS_URL")
+MEMORY = Path("/dev/shm")  # noqa: S108
+ROOM = 4 << 30  # bytes; PostgreSQL keeps up to max_wal_size beside its data
 
 
 def data_folder() -> Path:
@@ -46,26 +48,27 @@ def local_urls() -> dict[str, str]:
 
 
 @contextmanager
-def running(keep: Path | None = None) -> Iterator[dict[str, str]]:
+def running(keep: Path | None = None, *, in_memory: bool = False) -> Iterator[dict[str, str]]:
     """Both addresses, with what they lack started before and stopped after.
 
-    Without `keep` on throwaway data. With `keep` on the data in that folder; servers that `start` left running there
-    are used and not stopped. Raises ServerError when another run has the folder, or a server can't be had.
+    Without `keep` on throwaway data, `in_memory` where there is room. With `keep` on the data in that folder; servers
+    that `start` left running there are used and not stopped. Raises ServerError when another run has the folder, or a
+    server can't be had.
     """
     missing = _missing()
     given = {variable: os.environ[variable] for variable in VARIABLES if variable not in missing}
-    with _kept(keep, missing) if keep else throwaway(missing) as servers:
+    with _kept(keep, missing) if keep else throwaway(missing, in_memory=in_memory) as servers:
         yield given | {variable: server.url for variable, server in servers.items()}
 
 
 @contextmanager
-def throwaway(variables: Collection[str] = VARIABLES) -> Iterator[dict[str, Server]]:
+def throwaway(variables: Collection[str] = VARIABLES, *, in_memory: bool = False) -> Iterator[dict[str, Server]]:
     """New servers for these variables in a scratch folder, to be stopped, killed and started again as one likes."""
     if not variables:
         yield {}
         return
     sweep()
-    with _scratch_folder() as folder, ExitStack() as stops:
+    with _scratch_folder(in_memory=in_memory) as folder, ExitStack() as stops:
         servers = _servers(folder)
         for variable in variables:
             stops.callback(servers[variable].stop)
@@ -78,7 +81,7 @@ def start(*, redis_port: int | None = None) -> dict[str, str]:
     folder = data_folder()
     with _locked(folder), ExitStack() as undo:
         servers = _cleared(folder, detached=True, redis_port=redis_port)
-        for variable in _missing():
+        for variable in reversed(_missing()):  # Redis first: only its port can be refused, and it's quick
             if not servers[variable].pid:
                 undo.callback(servers[variable].stop)
                 servers[variable].start()
@@ -124,7 +127,7 @@ def remove() -> None:
 
 def sweep() -> None:
     """Remove the scratch folders of runs that were killed, with whatever still runs in them."""
-    for parent in _scratch_parents():
+    for parent in {*_scratch_parents(), MEMORY}:
         for folder in parent.glob("kaanha-*"):
             if folder.lstat().st_uid != os.geteuid():
                 continue
@@ -255,16 +258,17 @@ def _open_lock(path: Path, *, make: bool) -> Any:
         ) from None
 
 
-def _scratch_parents() -> list[Path]:
-    """Where scratch folders may lie: PostgreSQL's user must be able to get there."""
-    parents = dict.fromkeys((Path(tempfile.gettempdir()), Path("/tmp"), Path("/var/tmp")))  # noqa: S108
+def _scratch_parents(*, in_memory: bool = False) -> list[Path]:
+    """Where a scratch folder may lie, the best first: PostgreSQL's user must be able to get there."""
+    roomy = in_memory and MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > ROOM
+    parents = dict.fromkeys(([MEMORY] if roomy else []) + [Path(tempfile.gettempdir()), Path("/tmp"), Path("/var/tmp")])  # noqa: S108
     return [parent for parent in parents if parent.is_dir() and can_enter(parent, server_user())]
 
 
 @contextmanager
-def _scratch_folder() -> Iterator[Path]:
+def _scratch_folder(*, in_memory: bool) -> Iterator[Path]:
     # It gets its name once it is locked, so that no sweep takes it for a forgotten one.
-    new = Path(tempfile.mkdtemp(prefix="new-kaanha-", dir=_scratch_parents()[0]))
+    new = Path(tempfile.mkdtemp(prefix="new-kaanha-", dir=_scratch_parents(in_memory=in_memory)[0]))
     new.chmod(0o711)
     with _locked(new):
         folder = new.rename(new.with_name(new.name.removeprefix("new-")))
