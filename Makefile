@@ -1,0 +1,49 @@
+# Everything here works on a machine with nothing but Python 3.11 or newer, as any user.
+# PYTHON names another Python: make test PYTHON=python3.12
+
+PYTHON ?= python3
+BIN := .venv/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help demo run test lint lock clean
+
+help:  ## list these commands
+	@sed -n 's/^\([a-z]*\):.*  ## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 14
+
+demo: .venv/.ready  ## send real broadcasts to a simulated WhatsApp and show what became of them
+	@$(BIN)/python manage.py demo
+
+run: .venv/.ready  ## run everything until Ctrl-C and print where to sign in
+	@$(BIN)/python manage.py run
+
+test: .venv/.ready  ## run all tests on real PostgreSQL and Redis
+	$(BIN)/python -m pytest -q
+
+lint: .venv/.ready  ## check style, types and migrations
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy .
+	$(BIN)/python manage.py check
+	$(BIN)/python -m kaanha.servers -- $(BIN)/python manage.py makemigrations --check --dry-run
+
+lock:  ## choose the newest allowed versions of all dependencies (needs uv)
+	uv pip compile -q --upgrade --universal --python-version 3.11 --generate-hashes --no-header \
+		--extra local --extra dev pyproject.toml -o requirements-dev.lock
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header \
+		--constraint requirements-dev.lock pyproject.toml -o requirements.lock
+
+clean:  ## remove .venv, .data with its databases, and caches
+	$(PYTHON) -m kaanha.servers --remove
+	rm -rf .venv .data .mypy_cache .ruff_cache .pytest_cache .hypothesis staticfiles
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The file stands for a complete installation, so that an interrupted one is made again.
+.venv/.ready: requirements-dev.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "Kaanha needs Python 3.11 or newer: make PYTHON=/path/to/python3.11"; exit 2; } >&2
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+		echo "This Python lacks its venv module. On Debian and Ubuntu: apt install python3-venv"; exit 2; } >&2
+	@echo "Installing the dependencies into .venv …"
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip --disable-pip-version-check --no-input install -qq --require-hashes -r requirements-dev.lock
+	@touch $@
