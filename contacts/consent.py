@@ -77,10 +77,15 @@ def opt_in(
     return _change(Q(opted_in=False) & fresh, contacts, _OPT_IN, source=source, proof=proof, at=at, by=by)
 
 
-def opt_in_by_writing(contacts: Iterable[int], *, proof: str | Mapping[int, str], at: datetime) -> list[int]:
-    """Opt in those who wrote to us and were never asked: neither in nor out so far."""
+def opt_in_by_writing(messages: Mapping[int, tuple[str, datetime]]) -> list[int]:
+    """Opt in those who wrote to us and were never asked: neither in nor out so far.
+
+    `messages` holds, for each contact's id, the wamid that proves it and when it was written.
+    """
     never_asked = Q(opted_in=False, opted_out_at=None)
-    return _change(never_asked, contacts, _OPT_IN, source=ConsentSource.INBOUND, proof=proof, at=at, by=None)
+    proof = {key: wamid for key, (wamid, _) in messages.items()}
+    at = {key: written for key, (_, written) in messages.items()}
+    return _change(never_asked, messages, _OPT_IN, source=ConsentSource.INBOUND, proof=proof, at=at, by=None)
 
 
 def opt_out(
@@ -108,7 +113,7 @@ def stop_marketing(contacts: Iterable[int], *, at: datetime) -> list[int]:
     Says nothing about utility messages: `opted_in` stays as it is.
     """
     with transaction.atomic():
-        held = _lock(contacts)
+        held = lock(contacts)
         news = _those(held, Q(marketing_opted_out_at=None))
         later = Q(marketing_opted_out_at=None) | Q(marketing_opted_out_at__lt=at)
         Contact.objects.filter(later, pk__in=held).update(marketing_opted_out_at=at)
@@ -118,7 +123,7 @@ def stop_marketing(contacts: Iterable[int], *, at: datetime) -> list[int]:
 def resume_marketing(contacts: Iterable[int], *, at: datetime) -> list[int]:
     """Note that these people told Meta to resume our marketing; word older than their last stop changes nothing."""
     with transaction.atomic():
-        news = _those(_lock(contacts), Q(marketing_opted_out_at__lte=at))
+        news = _those(lock(contacts), Q(marketing_opted_out_at__lte=at))
         Contact.objects.filter(pk__in=news).update(marketing_opted_out_at=None)
     return news
 
@@ -133,9 +138,18 @@ def revive(contacts: Iterable[int], *, at: datetime) -> list[int]:
     return _mark(Q(deleted_at__isnull=False), contacts, deleted_at=None, at=at)
 
 
+def lock(contacts: Iterable[int]) -> list[int]:
+    """Lock these contacts in the order of their ids, whatever their state; it is read only then.
+
+    NO KEY: tags, events and messages may still be hung on them meanwhile.
+    """
+    locked = Contact.objects.filter(pk__in=set(contacts)).order_by("pk").select_for_update(no_key=True)
+    return list(locked.values_list("pk", flat=True))
+
+
 def _mark(which: Q, contacts: Iterable[int], *, deleted_at: datetime | None, at: datetime) -> list[int]:
     with transaction.atomic():
-        news = _those(_lock(contacts), which)
+        news = _those(lock(contacts), which)
         Contact.objects.filter(pk__in=news).update(deleted_at=deleted_at, updated_at=at)
     return news
 
@@ -147,33 +161,20 @@ def _change(
     *,
     source: str,
     proof: str | Mapping[int, str],
-    at: datetime,
+    at: datetime | Mapping[int, datetime],
     by: User | None,
 ) -> list[int]:
     """Run `write` over those of the contacts to whom `which` applies once they are locked."""
     with transaction.atomic():
-        news = _those(_lock(contacts), which)
+        news = _those(lock(contacts), which)
         if news:
             proofs = [(proof if isinstance(proof, str) else proof.get(key, ""))[:PROOF] for key in news]
-            values: dict[str, Any] = {
-                "ids": news,
-                "proofs": proofs,
-                "source": str(source),
-                "at": at,
-                "by": by and by.pk,
-            }
+            moments = [at if isinstance(at, datetime) else at[key] for key in news]
+            values: dict[str, Any] = {"ids": news, "proofs": proofs, "moments": moments, "source": str(source)}
+            values["by"] = by and by.pk
             with connection.cursor() as cursor:
                 cursor.execute(write, values)
     return news
-
-
-def _lock(contacts: Iterable[int]) -> list[int]:
-    """Lock these contacts in the order of their ids, whatever their state; it is read only then.
-
-    NO KEY: tags, events and messages may still be hung on them meanwhile.
-    """
-    locked = Contact.objects.filter(pk__in=set(contacts)).order_by("pk").select_for_update(no_key=True)
-    return list(locked.values_list("pk", flat=True))
 
 
 def _those(held: list[int], which: Q) -> list[int]:
@@ -182,25 +183,25 @@ def _those(held: list[int], which: Q) -> list[int]:
 
 _HISTORY = """
 INSERT INTO contacts_consentchange (organization_id, contact_id, opted_in, source, proof, by_id, at)
-SELECT organization_id, id, opted_in, %(source)s, proof, %(by)s, %(at)s FROM changed ORDER BY id
+SELECT organization_id, id, opted_in, %(source)s, proof, %(by)s, at FROM changed ORDER BY id
 """
 
 _OPT_IN = f"""
 WITH changed AS (
     UPDATE contacts_contact AS contact
-    SET opted_in = true, opted_in_at = %(at)s, opt_in_source = %(source)s, opt_in_proof = news.proof,
-        opted_out_at = NULL, opt_out_source = '', updated_at = %(at)s
-    FROM unnest(%(ids)s::bigint[], %(proofs)s::text[]) AS news (id, proof)
+    SET opted_in = true, opted_in_at = news.at, opt_in_source = %(source)s, opt_in_proof = news.proof,
+        opted_out_at = NULL, opt_out_source = '', updated_at = news.at
+    FROM unnest(%(ids)s::bigint[], %(proofs)s::text[], %(moments)s::timestamptz[]) AS news (id, proof, at)
     WHERE contact.id = news.id
-    RETURNING contact.id, contact.organization_id, contact.opted_in, news.proof
+    RETURNING contact.id, contact.organization_id, contact.opted_in, news.proof, news.at
 ){_HISTORY}"""
 
 # What they had agreed to, and how, stays readable beside its withdrawal.
 _OPT_OUT = f"""
 WITH changed AS (
     UPDATE contacts_contact AS contact
-    SET opted_in = false, opted_out_at = %(at)s, opt_out_source = %(source)s, updated_at = %(at)s
-    FROM unnest(%(ids)s::bigint[], %(proofs)s::text[]) AS news (id, proof)
+    SET opted_in = false, opted_out_at = news.at, opt_out_source = %(source)s, updated_at = news.at
+    FROM unnest(%(ids)s::bigint[], %(proofs)s::text[], %(moments)s::timestamptz[]) AS news (id, proof, at)
     WHERE contact.id = news.id
-    RETURNING contact.id, contact.organization_id, contact.opted_in, news.proof
+    RETURNING contact.id, contact.organization_id, contact.opted_in, news.proof, news.at
 ){_HISTORY}"""

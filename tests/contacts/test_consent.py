@@ -159,7 +159,7 @@ class TestOptInByWriting:
     def test_who_was_never_asked_is_opted_in(self):
         contact = never_asked()
 
-        assert consent.opt_in_by_writing([contact.pk], proof="wamid.1", at=EPOCH) == [contact.pk]
+        assert consent.opt_in_by_writing({contact.pk: ("wamid.1", EPOCH)}) == [contact.pk]
         assert history(contact) == [(True, "inbound", "wamid.1", EPOCH)]
 
     def test_who_is_out_stays_out_whoever_said_so(self):
@@ -167,7 +167,7 @@ class TestOptInByWriting:
         for contact, source in zip(contacts, ConsentSource, strict=True):
             consent.opt_out([contact.pk], source=source, proof="", at=EPOCH)
 
-        assert consent.opt_in_by_writing([c.pk for c in contacts], proof="wamid.1", at=LATER) == []
+        assert consent.opt_in_by_writing({contact.pk: ("wamid.1", LATER) for contact in contacts}) == []
 
 
 @pytest.mark.django_db
