@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import signal
+import socket
 
 from aiohttp import web
 
@@ -31,6 +33,15 @@ def application(world: World) -> web.Application:
     return app
 
 
+def _listening(options: Options) -> socket.socket:
+    try:
+        return socket.create_server((options.host, options.port), backlog=1024)
+    except (OSError, OverflowError) as error:
+        busy = isinstance(error, OSError) and error.errno == errno.EADDRINUSE
+        reason = "in use by another program" if busy else f"not available ({error})"
+        raise CannotStart(f"Port {options.port} on {options.host} is {reason}; choose another with --port.") from error
+
+
 class Server:
     """A world that serves from `start` to `stop`; both must run in one loop."""
 
@@ -41,24 +52,18 @@ class Server:
 
     async def start(self) -> World:
         """Begin to serve. Raises CannotStart for a busy port, an unusable log, a failed handshake or a wrong switch."""
-        options = self._options
+        listening = _listening(self._options)  # first, so that a second simulator does not touch the log of the first
+        self.port = listening.getsockname()[1]
         try:
-            world = World(options)
-        except (OSError, ValueError, KeyError) as error:
+            world = World(self._options)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            listening.close()
             raise CannotStart(f"The simulator can't start: {error}.") from error
         self._runner = web.AppRunner(application(world), access_log=None, shutdown_timeout=0.2)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, options.host, options.port, backlog=1024)
+        await web.SockSite(self._runner, listening, backlog=1024).start()
         try:
-            await site.start()
-            self.port = self._runner.addresses[0][1]
             await world.start()
-        except OSError as error:
-            await self._runner.cleanup()
-            reason = "in use by another program" if error.errno == 98 else f"not available: {error.strerror}"
-            raise CannotStart(
-                f"Port {options.port} on {options.host} is {reason}; choose another with --port."
-            ) from error
         except HandshakeFailed as error:
             await self.stop()
             raise CannotStart(str(error)) from error
