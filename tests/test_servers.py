@@ -9,9 +9,8 @@ import socket
 import stat
 import subprocess
 import sys
-import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -20,6 +19,7 @@ import pytest
 import redis
 
 from kaanha import embedded, servers
+from tests.running import begun, empty_folder, environment, eventually, line, processes_in
 
 AS_ROOT = os.geteuid() == 0
 CONNECT = """
@@ -34,20 +34,6 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks for proce
 
 
 @pytest.fixture
-def place() -> Iterator[Path]:
-    """An empty folder for all that a run writes. Whatever still runs in it after the test fails the test."""
-    folder = Path(tempfile.mkdtemp(prefix="place-", dir=servers._scratch_parents(in_memory=True)[0]))
-    folder.chmod(0o711)  # PostgreSQL's user passes through
-    yield folder
-    left = processes_in(folder)
-    for pid in left:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-    shutil.rmtree(folder)
-    assert left == set()
-
-
-@pytest.fixture
 def data(place, monkeypatch):
     """The data folder of this checkout, for this test and the programs that it starts."""
     monkeypatch.setenv("KAANHA_DATA_DIR", str(place / "data"))
@@ -57,54 +43,14 @@ def data(place, monkeypatch):
     servers.stop()
 
 
-def processes_in(folder: Path) -> set[int]:
-    """Processes that work in a folder or name it in their command or, TMPDIR does, in their environment."""
-    return {
-        int(process.name)
-        for process in Path("/proc").glob("[0-9]*")
-        if os.fsencode(folder) in read(process / "cmdline") + read(process / "environ") + target(process / "cwd")
-        and process.name != str(os.getpid())
-    }
+@pytest.fixture
+def place() -> Iterator[Path]:
+    with empty_folder() as folder:
+        yield folder
 
 
-def read(file: Path) -> bytes:
-    try:
-        return file.read_bytes()
-    except OSError:
-        return b""
-
-
-def target(link: Path) -> bytes:
-    try:
-        return os.fsencode(link.readlink())
-    except OSError:
-        return b""
-
-
-def eventually(happens: Callable[[], bool], seconds: float = 5) -> bool:
-    deadline = time.monotonic() + seconds
-    while not happens() and time.monotonic() < deadline:
-        time.sleep(0.02)
-    return happens()
-
-
-def environment(place: Path, **given: str) -> dict[str, str]:
-    ours = {name: value for name, value in os.environ.items() if name not in servers.VARIABLES}
-    return ours | {"TMPDIR": str(place)} | given
-
-
-def begin(place: Path, *arguments: str, **given: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "kaanha.servers", *arguments]
-    return subprocess.Popen(
-        command, env=environment(place, **given), text=True, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL,
-        stderr=subprocess.PIPE, cwd=servers.CHECKOUT,
-    )  # fmt: skip
-
-
-def line(runner: subprocess.Popen[str]) -> str:
-    """The next line that a run prints."""
-    assert runner.stdout
-    return runner.stdout.readline()
+def begin(place: Path, *arguments: str, **given: str) -> AbstractContextManager[subprocess.Popen[str]]:
+    return begun(place, "-m", "kaanha.servers", *arguments, **given)
 
 
 def run(place: Path, *arguments: str, **given: str) -> subprocess.CompletedProcess[str]:

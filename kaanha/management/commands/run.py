@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from django.conf import settings
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import BaseCommand, CommandParser
 
 from kaanha import processes, servers
+from kaanha.lib.commands import REFUSED
 from kaanha.lib.errors import Refusal
 from kaanha.tied import leave_when_told
 
@@ -22,15 +23,16 @@ class Command(BaseCommand):
         parser.add_argument("--simulator-port", type=int, default=9100, help="the port of the simulated WhatsApp")
 
     def handle(self, *, port: int, simulator_port: int, **_: Any) -> None:
-        if settings.PRODUCTION:
-            raise CommandError("`run` is for development; in production each process runs by itself.", returncode=2)
         leave_when_told()
         try:
+            if settings.PRODUCTION:
+                raise Refusal("`run` is for development; in production each process runs by itself.")
             _refuse_if_taken(port, "--port")
             _refuse_if_taken(simulator_port, "--simulator-port")
             self._run(port=port, simulator_port=simulator_port)
         except Refusal as refusal:
-            raise CommandError(str(refusal), returncode=2) from None
+            self.stderr.write(str(refusal))
+            raise SystemExit(REFUSED) from None
         except KeyboardInterrupt:
             self._say("Stopped.")
 
