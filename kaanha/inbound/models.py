@@ -14,6 +14,8 @@ class Callback(models.Model):
     app = models.ForeignKey(MetaApp, on_delete=models.CASCADE, related_name="callbacks", db_index=False)
     body = models.BinaryField()
     received_at = models.DateTimeField()
+    # While a process applies it; when this ends, the process is gone and another takes over.
+    leased_until = models.DateTimeField(null=True)
     applied_at = models.DateTimeField(null=True)
     # What in it could not be used, and why: [{"where": …, "reason": …}, …]. Kept until somebody has looked.
     problems = models.JSONField(null=True)

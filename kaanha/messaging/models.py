@@ -12,7 +12,7 @@ from django.db.models import Q
 
 from contacts.models import Contact
 from kaanha.organizations.models import Organization, OwnedModel, OwnedQuerySet
-from kaanha.whatsapp.models import PhoneNumber
+from kaanha.whatsapp.models import MetaApp, PhoneNumber
 from templates_app.models import MessageTemplate
 
 LEASE = timedelta(seconds=60)  # longer than the HTTP timeout: when it ends, the process that claimed is gone
@@ -253,7 +253,7 @@ class SendSlot(models.Model):
 class UnmatchedReceipt(models.Model):
     """A receipt for a message that we don't know (yet). Kept 30 days, applied when it can be."""
 
-    phone_number = models.ForeignKey(PhoneNumber, on_delete=models.CASCADE, related_name="+")
+    app = models.ForeignKey(MetaApp, on_delete=models.CASCADE, related_name="+")
     wamid = models.CharField(max_length=256)
     status = models.CharField(max_length=20)
     receipt = models.JSONField(encoder=DjangoJSONEncoder)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -14,7 +14,6 @@ from kaanha.messaging.claiming import read_callback_data
 from kaanha.messaging.models import RECEIVED, Status, UnmatchedReceipt
 from kaanha.whatsapp.cloud_api.errors import Verdict, classify
 from kaanha.whatsapp.cloud_api.events import Receipt
-from kaanha.whatsapp.models import PhoneNumber
 
 KEPT = timedelta(days=30)  # an unmatched receipt
 RETRY = timedelta(seconds=5)  # before an unmatched receipt is tried again, then twice as long each time
@@ -23,16 +22,16 @@ RETRY_BATCH = 500
 MEANING = {"sent": Status.SENT, "delivered": Status.DELIVERED, "read": Status.READ, "played": Status.READ}
 
 
-def apply(receipts: Sequence[Receipt], *, now: datetime) -> int:
+def apply(receipts: Sequence[Receipt], *, app: int, now: datetime) -> int:
     """Apply receipts to the messages they are about; how many found theirs. The others are kept and tried again.
 
-    One transaction, about ten statements whatever the number. A receipt only ever touches messages of the phone number
-    that it names.
+    One transaction, about ten statements whatever the number. `app` is the key of the app that signed the callback: a
+    receipt only ever touches messages of that app's numbers.
     """
     with transaction.atomic():
-        matched = _match(receipts)
-        _write([(receipt, *matched[place]) for place, receipt in enumerate(receipts) if place in matched], now=now)
-        _keep([receipt for place, receipt in enumerate(receipts) if place not in matched], now=now)
+        matched = _match(receipts, [app] * len(receipts))
+        _write([(receipts[place], *found) for place, found in matched.items()], now=now)
+        _keep([receipt for place, receipt in enumerate(receipts) if place not in matched], app=app, now=now)
     return len(matched)
 
 
@@ -43,33 +42,36 @@ def apply_kept(*, now: datetime, limit: int = RETRY_BATCH) -> int:
         due = UnmatchedReceipt.objects.filter(next_try_at__lte=now).order_by("next_try_at", "pk")
         kept = list(due.select_for_update(skip_locked=True)[:limit])
         receipts = [_thaw(row.receipt) for row in kept]
-        matched = _match(receipts)
+        matched = _match(receipts, [row.app_id for row in kept])
         _write([(receipts[place], *found) for place, found in matched.items()], now=now)
         UnmatchedReceipt.objects.filter(pk__in=[kept[place].pk for place in matched]).delete()
         _postpone([row for place, row in enumerate(kept) if place not in matched], now=now)
     return len(matched)
 
 
-def _match(receipts: Sequence[Receipt]) -> dict[int, tuple[int, int | None]]:
+def _match(receipts: Sequence[Receipt], apps: Sequence[int]) -> dict[int, tuple[int, int | None]]:
     """For each place in `receipts` the (message, attempt) that it is about: by our id, else by the wamid."""
-    by_id = {place: read_callback_data(receipt.callback_data) for place, receipt in enumerate(receipts)}
-    ids = [named[0] for named in by_id.values() if named]
-    wamids = [receipt.wamid for place, receipt in enumerate(receipts) if by_id[place] is None]
+    named = [read_callback_data(receipt.callback_data) for receipt in receipts]
+    ids = [found[0] for found in named if found]
+    wamids = [receipt.wamid for receipt, found in zip(receipts, named, strict=True) if not found]
+    owners, by_wamid = _find(ids, wamids)
+    matched: dict[int, tuple[int, int | None]] = {}
+    for place, (receipt, found, app) in enumerate(zip(receipts, named, apps, strict=True)):
+        message, attempt = found or (by_wamid.get(receipt.wamid), None)
+        if message is None or message not in owners:
+            continue
+        owner, number = owners[message]
+        if owner == app and receipt.phone_number_id in ("", number):
+            matched[place] = (message, attempt)
+    return matched
+
+
+def _find(ids: list[int], wamids: list[str]) -> tuple[dict[int, tuple[int, str]], dict[str, int]]:
+    """The (app, phone number id) of each message that is asked for, and the message of each wamid."""
     with connection.cursor() as cursor:
         cursor.execute(_FIND, [ids, wamids])
-        found = cursor.fetchall()
-    numbers = {message: number for message, _, number in found}
-    messages = {(wamid, number): message for message, wamid, number in found}
-    matched: dict[int, tuple[int, int | None]] = {}
-    for place, receipt in enumerate(receipts):
-        named = by_id[place]
-        if named is None:
-            message = messages.get((receipt.wamid, receipt.phone_number_id))
-            if message is not None:
-                matched[place] = (message, None)
-        elif numbers.get(named[0]) == receipt.phone_number_id:
-            matched[place] = named
-    return matched
+        rows = cursor.fetchall()
+    return {key: (app, number) for key, _, app, number in rows}, {wamid: key for key, wamid, _, _ in rows if wamid}
 
 
 def _write(matched: list[tuple[Receipt, int, int | None]], *, now: datetime) -> None:
@@ -98,27 +100,19 @@ def _past(at: datetime, now: datetime) -> datetime:
     return min(at, now)
 
 
-def _keep(receipts: Iterable[Receipt], *, now: datetime) -> None:
-    numbers = dict(
-        PhoneNumber.objects.filter(phone_number_id__in={r.phone_number_id for r in receipts}).values_list(
-            "phone_number_id", "pk"
+def _keep(receipts: Sequence[Receipt], *, app: int, now: datetime) -> None:
+    rows = [
+        UnmatchedReceipt(
+            app_id=app,
+            wamid=receipt.wamid,
+            status=receipt.status[:20],
+            receipt=asdict(receipt),
+            received_at=now,
+            next_try_at=now + RETRY,
         )
-    )
-    UnmatchedReceipt.objects.bulk_create(
-        [
-            UnmatchedReceipt(
-                phone_number_id=numbers[receipt.phone_number_id],
-                wamid=receipt.wamid,
-                status=receipt.status[:20],
-                receipt=asdict(receipt),
-                received_at=now,
-                next_try_at=now + RETRY,
-            )
-            for receipt in receipts
-            if receipt.phone_number_id in numbers
-        ],
-        ignore_conflicts=True,
-    )
+        for receipt in receipts
+    ]
+    UnmatchedReceipt.objects.bulk_create(rows, ignore_conflicts=True)
 
 
 def _postpone(kept: list[UnmatchedReceipt], *, now: datetime) -> None:
@@ -131,12 +125,9 @@ def _thaw(frozen: dict[str, Any]) -> Receipt:
     return Receipt(**frozen | {"at": datetime.fromisoformat(frozen["at"]).astimezone(UTC)})
 
 
-_FIND = """
-SELECT m.id, m.wamid, n.phone_number_id FROM messaging_message m
-JOIN messaging_dispatch d ON d.id = m.dispatch_id JOIN whatsapp_phonenumber n ON n.id = d.phone_number_id
-WHERE m.id = ANY(%s::bigint[])
-UNION ALL
-SELECT m.id, m.wamid, n.phone_number_id FROM messaging_message m
-JOIN messaging_dispatch d ON d.id = m.dispatch_id JOIN whatsapp_phonenumber n ON n.id = d.phone_number_id
-WHERE m.wamid = ANY(%s::text[])
+_FOUND = """
+SELECT m.id, m.wamid, a.app_id, n.phone_number_id FROM messaging_message m
+JOIN messaging_dispatch d ON d.id = m.dispatch_id
+JOIN whatsapp_phonenumber n ON n.id = d.phone_number_id JOIN whatsapp_businessaccount a ON a.id = n.account_id
 """
+_FIND = f"{_FOUND} WHERE m.id = ANY(%s::bigint[]) UNION ALL {_FOUND} WHERE m.wamid = ANY(%s::text[])"

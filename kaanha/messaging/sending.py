@@ -187,7 +187,8 @@ class _Engine:
         self._settles = ThreadPoolExecutor(1, thread_name_prefix="settles")
         self._loop = asyncio.new_event_loop()
         self._sender: Sender | None = None
-        threading.Thread(target=self._loop.run_forever, name="sending", daemon=True).start()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="sending", daemon=True)
+        self._thread.start()
 
     def run(self, phone_number_id: int, until: datetime) -> dict[str, int]:
         return asyncio.run_coroutine_threadsafe(self._slice(phone_number_id, until), self._loop).result()
@@ -247,6 +248,8 @@ class _Engine:
 
         asyncio.run_coroutine_threadsafe(leave(), self._loop).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
         self._claims.shutdown()
         self._settles.shutdown()
 

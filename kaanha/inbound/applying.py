@@ -1,0 +1,171 @@
+"""Applying stored callbacks: parse, then hand each kind of fact to the floor that it concerns.
+
+Every step is a transaction of its own and may be repeated, so a process that dies in the middle costs nothing: the
+lease on its callbacks ends and another applies them again.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Protocol, TypeVar
+
+from django.db import DataError, IntegrityError, connection, transaction
+
+from contacts import consent
+from contacts.models import Contact
+from kaanha.inbound.models import Callback
+from kaanha.messaging import inbox, receipts
+from kaanha.whatsapp import news
+from kaanha.whatsapp.cloud_api import events
+from kaanha.whatsapp.cloud_api.events import Parsed
+from kaanha.whatsapp.models import PhoneNumber
+from templates_app import syncing
+
+BATCH_BODIES = 500
+LEASE = timedelta(seconds=60)
+KEPT = timedelta(days=7)  # an applied body without problems
+DROPPED_AT_ONCE = 10_000
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """A callback taken for applying."""
+
+    id: int
+    app: int
+    received_at: datetime
+    raw: bytes
+
+
+class AboutNumber(Protocol):
+    @property
+    def phone_number_id(self) -> str: ...
+
+
+N = TypeVar("N", bound=AboutNumber)
+
+
+def apply_open(*, now: datetime, limit: int = BATCH_BODIES) -> int:
+    """Apply up to `limit` callbacks that wait, oldest first; how many."""
+    bodies = _claim(now=now, limit=limit)
+    if bodies:
+        apply_bodies(bodies, now=now)
+    return len(bodies)
+
+
+def apply_bodies(bodies: Sequence[Body], *, now: datetime) -> None:
+    """Apply these callbacks and mark them. A body that spoils the batch is found and kept with its reason."""
+    parsed = [(body, events.parse(body.raw, received_at=body.received_at)) for body in bodies]
+    try:
+        for app in {body.app for body in bodies}:
+            _apply(app, [facts for body, facts in parsed if body.app == app], now=now)
+    except (DataError, IntegrityError) as error:
+        if len(bodies) > 1:
+            for body in bodies:
+                apply_bodies([body], now=now)
+            return
+        logger.exception("Callback %s could not be applied", bodies[0].id)
+        parsed[0][1].problems.append(events.Problem("body", f"{type(error).__name__}: {str(error)[:300]}"))
+    _mark(parsed, now=now)
+
+
+def drop_old(*, now: datetime) -> int:
+    """Delete applied bodies after seven days; those with problems stay."""
+    with connection.cursor() as cursor:
+        cursor.execute(_DROP, [now - KEPT, DROPPED_AT_ONCE])
+        return cursor.rowcount
+
+
+def _apply(app: int, bodies: Sequence[Parsed], *, now: datetime) -> None:
+    numbers = _numbers(app)
+    statuses = [receipt for facts in bodies for receipt in facts.receipts]
+    if statuses:
+        receipts.apply(statuses, app=app, now=now)
+    for facts in bodies:
+        _report_strangers(facts, numbers)
+    _by_number(bodies, lambda facts: facts.inbound, numbers, lambda found, number: inbox.store(found, number, now=now))
+    _by_number(bodies, lambda facts: facts.preferences, numbers, _apply_preferences)
+    for facts in bodies:
+        syncing.apply_events(facts, app=app)
+        news.apply_updates(facts, app=app)
+
+
+def _numbers(app: int) -> dict[str, PhoneNumber]:
+    """The app's phone numbers by Meta's id: a callback may speak of no others."""
+    found = PhoneNumber.objects.filter(account__app=app).select_related("organization")
+    return {number.phone_number_id: number for number in found}
+
+
+def _by_number(
+    bodies: Iterable[Parsed],
+    kind: Callable[[Parsed], Iterable[N]],
+    numbers: dict[str, PhoneNumber],
+    act: Callable[[list[N], PhoneNumber], Any],
+) -> None:
+    """Call `act` once for each known number with all the facts of that kind about it."""
+    found: dict[str, list[N]] = defaultdict(list)
+    for facts in bodies:
+        for fact in kind(facts):
+            found[fact.phone_number_id].append(fact)
+    for phone_number_id, about in found.items():
+        if phone_number_id in numbers:
+            act(about, numbers[phone_number_id])
+
+
+def _report_strangers(facts: Parsed, numbers: dict[str, PhoneNumber]) -> None:
+    """Say so when a callback speaks of a number that isn't one of its app's."""
+    for about in (*facts.inbound, *facts.preferences, *facts.receipts):
+        if about.phone_number_id and about.phone_number_id not in numbers:
+            reason = f"phone number {about.phone_number_id} is not connected under the app that signed this"
+            facts.problems.append(events.Problem("metadata.phone_number_id", reason))
+            return
+
+
+def _apply_preferences(preferences: Sequence[events.Preference], number: PhoneNumber) -> None:
+    """The person's own switch for marketing at WhatsApp, in the order in which it was turned."""
+    for preference in sorted(preferences, key=lambda p: p.at):
+        known = Contact.objects.of(number.organization_id)
+        if preference.wa_id:
+            found = known.filter(phone=f"+{preference.wa_id}") | known.filter(wa_id=preference.wa_id)
+        else:
+            found = known.filter(user_id=preference.user_id or "")
+        act = consent.stop_marketing if preference.value == "stop" else consent.resume_marketing
+        act(list(found.values_list("pk", flat=True)), at=preference.at)
+
+
+def _claim(*, now: datetime, limit: int) -> list[Body]:
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute(_CLAIM, [now + LEASE, now, limit])
+        return [Body(key, app, at, bytes(raw)) for key, app, at, raw in sorted(cursor.fetchall())]
+
+
+def _mark(parsed: Sequence[tuple[Body, Parsed]], *, now: datetime) -> None:
+    troubled = {
+        body.id: [{"where": problem.where, "reason": problem.reason} for problem in facts.problems[:100]]
+        for body, facts in parsed
+        if facts.problems
+    }
+    Callback.objects.filter(pk__in=[body.id for body, _ in parsed if body.id not in troubled]).update(
+        applied_at=now, leased_until=None, problems=None
+    )
+    for key, problems in troubled.items():
+        Callback.objects.filter(pk=key).update(applied_at=now, leased_until=None, problems=problems)
+
+
+_CLAIM = """
+UPDATE inbound_callback c SET leased_until = %s
+FROM (SELECT id FROM inbound_callback
+      WHERE applied_at IS NULL AND (leased_until IS NULL OR leased_until < %s)
+      ORDER BY id LIMIT %s FOR UPDATE SKIP LOCKED) open
+WHERE c.id = open.id RETURNING c.id, c.app_id, c.received_at, c.body
+"""
+_DROP = """
+DELETE FROM inbound_callback WHERE id IN (
+  SELECT id FROM inbound_callback WHERE applied_at < %s AND problems IS NULL ORDER BY applied_at LIMIT %s)
+"""

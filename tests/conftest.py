@@ -1,0 +1,21 @@
+"""What every test may ask for."""
+
+import pytest
+
+from kaanha.messaging import sending
+from kaanha.simulator import Simulator
+
+
+@pytest.fixture(scope="session")
+def _simulator():
+    with Simulator() as simulator:
+        yield simulator
+
+
+@pytest.fixture
+def cloud_api(_simulator, settings):
+    """Meta, as the simulator plays it: empty at the start of the test, and the address that Kaanha uses."""
+    _simulator.reset()
+    settings.WHATSAPP_API_URL = _simulator.url
+    yield _simulator
+    sending.stop()
