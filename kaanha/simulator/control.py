@@ -14,13 +14,12 @@ from typing import Any
 from aiohttp import web
 
 from kaanha.simulator import template_endpoints
-from kaanha.simulator.ledger import Person
 from kaanha.simulator.outcomes import CARDS
 from kaanha.simulator.phone_numbers import digits_of, wa_id_of
 from kaanha.simulator.switches import camel
 from kaanha.simulator.templates import EVENTFUL
 from kaanha.simulator.web import WORLD, Handler
-from kaanha.simulator.world import HandshakeFailed, Phone, World
+from kaanha.simulator.world import HandshakeFailed, Phone, Subscription, World
 
 PAGE = Path(__file__).with_name("page.html")
 LIMIT = 100  # rows of a listing unless `limit` says otherwise
@@ -89,18 +88,15 @@ async def show_messages(request: web.Request) -> web.StreamResponse:
 
 
 async def show_recipients(request: web.Request) -> web.StreamResponse:
-    """Counts per person, those most recently sent to first."""
+    """Counts per person, those most recently sent to first; only of one with `waId`."""
     world, query = request.app[WORLD], request.query
     limit, after = _number(query.get("limit"), LIMIT), _number(query.get("after"), 0)
-    people = [person for person in world.ledger.people.values() if query.get("waId", person.wa_id) == person.wa_id]
-    people.sort(key=_last, reverse=True)
-    page = people[after : after + limit]
+    people = world.ledger.people
+    if "waId" in query:
+        people = {person.wa_id: person for person in [people.get(_wa_id(world, query["waId"]))] if person}
+    page = itertools.islice(reversed(people.values()), after, after + limit)
     following = after + limit if len(people) > after + limit else None
     return answer({"data": [person.as_json() for person in page], "next": following, "total": len(people)})
-
-
-def _last(person: Person) -> float:
-    return person.messages[-1].accepted_at if person.messages else 0.0
 
 
 async def show_requests(request: web.Request) -> web.StreamResponse:
@@ -131,7 +127,10 @@ async def change_settings(world: World, body: dict[str, Any]) -> dict[str, Any]:
 
 
 async def subscribe(world: World, body: dict[str, Any]) -> dict[str, Any]:
-    """Do the handshake with {"callbackUrl", "verifyToken"} and send callbacks there from now on."""
+    """Do the handshake with {"callbackUrl", "verifyToken"} and send callbacks there from now on; null ends it."""
+    if "callbackUrl" in body and body["callbackUrl"] is None:
+        world.subscription = Subscription()
+        return {"ok": True, "callbackUrl": None}
     if not body.get("callbackUrl"):
         raise Refused("callbackUrl is missing.")
     try:

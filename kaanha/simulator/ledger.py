@@ -124,6 +124,7 @@ class Ledger:
         self.refused: Counter[str] = Counter()
         self.statuses: Counter[str] = Counter()
         self.unanswered = 0
+        self._recipients = 0
         self._sent: Counter[tuple[str, str | None, str | None, str]] = Counter()
         self._tallies: dict[str, Tally] = {}
         self._twice: set[str] = set()
@@ -151,7 +152,10 @@ class Ledger:
     def _count(self, message: Message) -> None:
         self.messages.append(message)
         self.by_wamid[message.wamid] = message
-        self.person(message.wa_id).messages.append(message)
+        person = self.people.pop(message.wa_id, None) or Person(message.wa_id)
+        self.people[message.wa_id] = person  # last in the order: listings show the most recent people first
+        self._recipients += not person.messages
+        person.messages.append(message)
         if message.template is None:
             return
         tally = self._tallies.get(message.template)
@@ -169,7 +173,7 @@ class Ledger:
         """Counts for /simulator/summary. `twice`: people who got one template from one number more than once."""
         return {
             "accepted": len(self.messages),
-            "recipients": sum(1 for person in self.people.values() if person.messages),
+            "recipients": self._recipients,
             "twice": len(self._twice),
             "refused": dict(self.refused),
             "unanswered": self.unanswered,

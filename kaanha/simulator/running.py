@@ -135,6 +135,10 @@ class Simulator:
         """Do the handshake and send callbacks there. Raises ValueError with what went wrong."""
         self.call("POST", "/subscription", {"callbackUrl": callback_url, "verifyToken": verify_token})
 
+    def unsubscribe(self) -> None:
+        """Send no more callbacks; what is being posted still goes out."""
+        self.call("POST", "/subscription", {"callbackUrl": None})
+
     def inbound(self, sender: str, text: str | None = None, **more: Any) -> str:
         """Make a person write (`text`, `button`, `message`; `quote`, `name`, `phone_number_id`); answers the wamid."""
         body = {"from": sender, "text": text} | {camel(name): value for name, value in more.items()}

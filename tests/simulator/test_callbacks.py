@@ -145,6 +145,16 @@ def test_nothing_is_told_without_a_subscription(client, meta, receiver):
     assert meta.summary()["statuses"] == {"sent": 1, "delivered": 1, "read": 1}
 
 
+def test_a_subscription_can_be_ended(client, meta, subscribed):
+    meta.unsubscribe()
+
+    client.send(READS_FAST)
+
+    assert meta.wait_idle()
+    assert subscribed.posts == []
+    assert client.call("GET", "300000000000001/subscribed_apps").json() == {"data": []}
+
+
 @pytest.mark.parametrize("status", [500, 404, 202, 204, 301])
 def test_anything_but_200_is_posted_again_byte_by_byte(client, meta, subscribed, status):
     meta.settings(retry_gaps=[0.01])
