@@ -1,0 +1,77 @@
+"""Creating organizations, with what they need to begin."""
+
+from __future__ import annotations
+
+import difflib
+import zoneinfo
+
+from django.core.exceptions import ValidationError
+from django.core.validators import validate_email, validate_slug
+from django.db import IntegrityError, transaction
+from django.utils.text import slugify
+
+from kaanha.lib.errors import Refusal
+from kaanha.organizations.models import Membership, Organization, Role, User
+
+
+def create_organization(
+    name: str, *, slug: str | None = None, timezone: str = "UTC", owner_email: str | None = None
+) -> Organization:
+    """A new organization, with `owner_email` as its owner. Refusal for a slug that is taken or a timezone unknown."""
+    name = name.strip()
+    if not 0 < len(name) <= 200 or not name.isprintable():
+        raise Refusal("The name of an organization has 1 to 200 characters, all on one line.")
+    chosen = slug if slug is not None else slugify(name)[:80].strip("-_")
+    _check_slug(name, chosen)
+    _check_timezone(timezone)
+    email = _checked_email(owner_email) if owner_email else None
+    try:
+        with transaction.atomic():
+            organization = Organization.objects.create(name=name, slug=chosen, timezone=timezone)
+            if email:
+                Membership.objects.create(organization=organization, user=_user(email), role=Role.OWNER)
+    except IntegrityError as error:  # somebody else was faster
+        raise _taken(chosen) from error
+    return organization
+
+
+def _check_slug(name: str, slug: str) -> None:
+    if not slug:
+        raise Refusal(f"No slug can be made of the name {name!r}: choose one with --slug, such as --slug my-shop.")
+    try:
+        validate_slug(slug)
+    except ValidationError as error:
+        raise Refusal(f"{slug!r} is no slug: use letters, digits, - and _ only, such as my-shop.") from error
+    if len(slug) > 80:
+        raise Refusal("A slug has at most 80 characters.")
+    if Organization.objects.filter(slug=slug).exists():
+        raise _taken(slug)
+
+
+def _taken(slug: str) -> Refusal:
+    return Refusal(f"The slug {slug!r} is taken: choose another one with --slug.", code="slug_taken")
+
+
+def _check_timezone(name: str) -> None:
+    known = zoneinfo.available_timezones()
+    if name in known:
+        return
+    by_folded = {zone.casefold(): zone for zone in sorted(known)}
+    wanted = name.strip().casefold().replace(" ", "_")
+    same_city = [zone for folded, zone in by_folded.items() if wanted and folded.rpartition("/")[2] == wanted]
+    close = [by_folded[folded] for folded in difflib.get_close_matches(wanted, by_folded, n=3)]
+    nearest = ", ".join(dict.fromkeys([*same_city, *close])) or "Asia/Kolkata, Europe/Madrid, UTC"
+    raise Refusal(f"{name!r} is not a known timezone. Use one such as: {nearest}.", code="timezone_unknown")
+
+
+def _checked_email(email: str) -> str:
+    try:
+        validate_email(email.strip())
+    except ValidationError as error:
+        raise Refusal(f"{email!r} is no e-mail address.", code="email_invalid") from error
+    return email.strip().lower()
+
+
+def _user(email: str) -> User:
+    """The user of that address; a new one can't sign in before a password is set."""
+    return User.objects.filter(email=email).first() or User.objects.create_user(email)
