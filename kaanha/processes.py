@@ -65,11 +65,10 @@ def beat() -> Program:
     return Program("beat", _celery("beat", "-l", "INFO", "--pidfile="), lambda log: "beat: Starting" in log)
 
 
-def simulator(port: int) -> Program:
-    """The stand-in for Meta on 127.0.0.1."""
-    return Program(
-        "simulator", _manage("simulate_cloud_api", "--port", str(port)), lambda _: answers_http(port), port=port
-    )
+def simulator(port: int, *options: str) -> Program:
+    """The stand-in for Meta on 127.0.0.1, with the options of `manage.py simulate_cloud_api`."""
+    command = _manage("simulate_cloud_api", "--port", str(port), *options)
+    return Program("simulator", command, lambda _: answers_http(port), port=port)
 
 
 def everything(*, port: int, simulator_port: int) -> tuple[Program, ...]:

@@ -1,9 +1,10 @@
 """Parts of the product as real child processes: started, ended, killed, started again, and none left behind."""
 
-import http.client
+import json
 import os
 import signal
 import socket
+import stat
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,8 +12,12 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
+import requests
+from django.contrib.auth import get_user_model
+from django.core.management import call_command
 
 from kaanha import embedded, processes
+from kaanha.lib.errors import Refusal
 from kaanha.processes import ProcessError, Processes, Program
 from tests.running import begun, empty_folder, eventually, line, processes_in
 
@@ -155,29 +160,69 @@ def welcome(runner: subprocess.Popen[str]) -> dict[str, list[str]]:
 
 
 def status(url: str) -> int:
-    host, _, path = url.removeprefix("http://").partition("/")
-    connection = http.client.HTTPConnection(host, timeout=10)
-    connection.request("GET", f"/{path}")
-    with connection.getresponse() as answer:
-        return answer.status
+    return requests.get(url, timeout=10).status_code
 
 
-def test_everything_runs_until_killed_and_again_until_interrupted(place, ports):
-    with run(place, *ports) as first:
-        words = welcome(first)
+def test_everything_runs_until_interrupted_and_nothing_is_left(place, ports):
+    with run(place, *ports) as runner:
+        words = welcome(runner)
         assert status(words["Admin"][0] + "login/") == 200
         assert status(words["Simulated"][1]) == 200
-        first.kill()
-    # gunicorn's workers look once a second whether it is still there.
-    assert eventually(lambda: processes_in(place) == set(), seconds=5)
+        runner.send_signal(signal.SIGINT)
+        printed, errors = runner.communicate(timeout=20)
 
-    with run(place, *ports) as second:
-        assert welcome(second)["Login"] == words["Login"]
-        second.send_signal(signal.SIGINT)
-        _, errors = second.communicate(timeout=20)
-
-    assert (second.returncode, errors) == (0, "")
+    assert (printed.split("\n")[-3:], errors, runner.returncode) == (["Stopping …", "Stopped.", ""], "", 0)
     assert processes_in(place) == set()
+    login = (place / "data" / "login").read_text().strip()
+    assert words["Login"] == ["admin@kaanha.test", login]
+    assert json.loads((place / "data" / "servers.json").read_text()) == {}
+
+
+def test_when_the_parent_is_killed_web_and_workers_end_with_all_their_children(place):
+    code = f"""
+import signal
+from pathlib import Path
+from kaanha import embedded, processes
+parts = processes.Processes(Path({str(place)!r}))
+parts.start(processes.web(embedded.free_port()), *processes.workers())
+print("up", flush=True)
+signal.pause()
+"""
+    with begun(place, "-c", code, REDIS_URL=os.environ["REDIS_URL"]) as runner:
+        assert line(runner) == "up\n"
+        assert len(processes_in(place)) == 6  # the parent, gunicorn with two workers, two Celery workers
+        runner.kill()
+
+    # gunicorn's workers look once a second whether it is still there.
+    assert eventually(lambda: processes_in(place) == set())
+
+
+@pytest.mark.django_db
+def test_the_development_login_stays_the_same_and_always_works(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("KAANHA_DATA_DIR", str(tmp_path))
+    call_command("development_login", json=True)
+    made = json.loads(capsys.readouterr().out)
+    user = get_user_model().objects.get(email=made["email"])
+    assert (user.is_superuser, user.check_password(made["password"])) == (True, True)
+    user.set_password("changed and forgotten")
+    user.save()
+
+    call_command("development_login", json=True)
+
+    assert json.loads(capsys.readouterr().out) == made
+    user.refresh_from_db()
+    assert user.check_password(made["password"])
+    assert stat.S_IMODE((tmp_path / "login").stat().st_mode) == 0o600
+
+
+def test_in_production_there_is_no_development_login(settings, tmp_path, monkeypatch):
+    monkeypatch.setenv("KAANHA_DATA_DIR", str(tmp_path))
+    settings.PRODUCTION = True
+
+    with pytest.raises(Refusal, match=r"In production use: python manage\.py createsuperuser"):
+        call_command("development_login")
+
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_busy_port_is_one_sentence_that_names_the_option(place):

@@ -77,6 +77,6 @@ def _welcome(port: int, simulator_port: int, login: Mapping[str, str]) -> str:
         f"\nKaanha runs. Ctrl-C stops it.\n"
         f"  Admin                http://127.0.0.1:{port}/admin/\n"
         f"  Login                {login['email']}  {login['password']}\n"
-        f"  Simulated WhatsApp   http://127.0.0.1:{simulator_port}/\n"
+        f"  Simulated WhatsApp   http://127.0.0.1:{simulator_port}/simulator\n"
         f"  Logs                 {servers.data_folder() / 'logs'}"
     )
