@@ -31,7 +31,7 @@ class Batch:
 
     destination: str
     body: bytes
-    events: int
+    events: list[Event]
     since: float
     tries: int = 0
 
@@ -70,6 +70,7 @@ class Callbacks:
         self._session: aiohttp.ClientSession | None = None
         self._generation = 0
         self.counts = Counts()
+        self.on_taken: Callable[[list[Event]], None] = lambda events: None  # called once they are answered with 200
 
     async def start(self) -> None:
         """Begin to tell. Must run in the loop that is to do the work."""
@@ -173,7 +174,7 @@ class Callbacks:
             self._rng.shuffle(events)
         body = encode(envelope(self._waba_id, events, self._rng))
         self.counts.events += len(events)
-        return Batch(first.destination, body, len(events), time.monotonic())
+        return Batch(first.destination, body, events, time.monotonic())
 
     async def _post(self, batch: Batch) -> None:
         generation = self._generation
@@ -183,6 +184,7 @@ class Callbacks:
         self.counts.posted += 1
         if trouble is None:
             self.counts.ok += 1
+            self.on_taken(batch.events)
             return
         self.counts.failed += 1
         self.counts.last_error = trouble

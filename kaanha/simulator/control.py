@@ -45,6 +45,10 @@ async def show_page(request: web.Request) -> web.StreamResponse:
     return web.Response(text=PAGE.read_text(encoding="utf-8"), content_type="text/html")
 
 
+async def to_page(request: web.Request) -> web.StreamResponse:
+    raise web.HTTPFound("/simulator")
+
+
 async def show_summary(request: web.Request) -> web.StreamResponse:
     return answer(summary(request.app[WORLD]))
 
@@ -129,7 +133,7 @@ async def change_settings(world: World, body: dict[str, Any]) -> dict[str, Any]:
 async def subscribe(world: World, body: dict[str, Any]) -> dict[str, Any]:
     """Do the handshake with {"callbackUrl", "verifyToken"} and send callbacks there from now on; null ends it."""
     if "callbackUrl" in body and body["callbackUrl"] is None:
-        world.subscription = Subscription()
+        world.change_subscription(Subscription())
         return {"ok": True, "callbackUrl": None}
     if not body.get("callbackUrl"):
         raise Refused("callbackUrl is missing.")
@@ -285,4 +289,5 @@ def routes() -> list[web.RouteDef]:
         "/reset": reset,
     }
     getting = [web.get(f"/simulator{path}", _showing(handler)) for path, handler in shown.items()]
+    getting += [web.get("/", to_page), web.get("/simulator/", to_page)]
     return getting + [web.post(f"/simulator{path}", _acting(act)) for path, act in acts.items()]

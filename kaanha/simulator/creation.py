@@ -57,9 +57,9 @@ def check_category(category: Any) -> None:
 
 def check_components(components: Any, *, category: str, named: bool) -> None:
     """Check the parts of a template: each on its own and all together."""
-    if not isinstance(components, list) or not all(isinstance(each, dict) and each.get("type") for each in components):
+    if not isinstance(components, list) or not all(_typed(component) for component in components):
         raise required("components")
-    by_kind = {str(each["type"]).upper(): each for each in components}
+    by_kind = {each["type"].upper(): each for each in components}
     if len(by_kind) < len(components):
         raise invalid_template(2388042, "Component is repeated", "A template has each component at most once.")
     if "BODY" not in by_kind:
@@ -71,6 +71,17 @@ def check_components(components: Any, *, category: str, named: bool) -> None:
     _body(by_kind["BODY"], named=named)
     _footer(by_kind.get("FOOTER"))
     _buttons(by_kind.get("BUTTONS"))
+
+
+def _typed(part: Any) -> bool:
+    return isinstance(part, dict) and isinstance(part.get("type"), str)
+
+
+def _example(component: Mapping[str, Any], name: str) -> list[Any]:
+    """The list of examples under this name, empty where there is none."""
+    example = component.get("example")
+    given = example.get(name) if isinstance(example, dict) else None
+    return given if isinstance(given, list) else []
 
 
 def _too_long(what: str, limit: int) -> GraphError:
@@ -95,7 +106,7 @@ def _header(header: Mapping[str, Any] | None, *, named: bool) -> None:
     if kind == "TEXT":
         _header_text(header, named=named)
     elif kind in ("IMAGE", "VIDEO", "DOCUMENT"):
-        handles = (header.get("example") or {}).get("header_handle") or []
+        handles = _example(header, "header_handle")
         if not handles or not str(handles[0]).startswith("4::"):
             raise invalid_template(
                 2388273, "Sample media is missing", "Upload a sample and put its handle into example.header_handle."
@@ -111,8 +122,7 @@ def _header_text(header: Mapping[str, Any], *, named: bool) -> None:
     if len(VARIABLE.findall(text)) > 1:
         raise invalid_template(2388047, "Header format is incorrect", "A header can have one variable.")
     _numbering(text, named=named, subcode=2388047, what="header")
-    example = header.get("example") or {}
-    given = example.get("header_text_named_params" if named else "header_text") or []
+    given = _example(header, "header_text_named_params" if named else "header_text")
     _examples("header", len(variables(text)), len(given))
 
 
@@ -134,13 +144,13 @@ def _body(body: Mapping[str, Any], *, named: bool) -> None:
         raise invalid_template(
             2388293, "Too many variables", "This template has too many variables for its length. Add more words."
         )
-    _examples("body", len(variables(text)), _body_examples(body.get("example") or {}, named=named))
+    _examples("body", len(variables(text)), _body_examples(body, named=named))
 
 
-def _body_examples(example: Mapping[str, Any], *, named: bool) -> int:
+def _body_examples(body: Mapping[str, Any], *, named: bool) -> int:
     if named:
-        return len(example.get("body_text_named_params") or [])
-    rows = example.get("body_text") or []
+        return len(_example(body, "body_text_named_params"))
+    rows = _example(body, "body_text")
     return len(rows[0]) if rows and isinstance(rows[0], list) else 0
 
 
@@ -179,9 +189,9 @@ def _buttons(component: Mapping[str, Any] | None) -> None:
     if component is None:
         return
     buttons = component.get("buttons")
-    if not isinstance(buttons, list) or not 1 <= len(buttons) <= BUTTONS_MAX:
+    if not isinstance(buttons, list) or not 1 <= len(buttons) <= BUTTONS_MAX or not all(map(_typed, buttons)):
         raise GraphError(100, message=f"(#100) A template has 1 to {BUTTONS_MAX} buttons")
-    kinds = [str(button.get("type", "")).upper() for button in buttons]
+    kinds = [button["type"].upper() for button in buttons]
     for kind, number in Counter(kinds).items():
         if number > KIND_MAX.get(kind, 0):
             raise GraphError(
@@ -228,8 +238,8 @@ def _authentication(by_kind: Mapping[str, Mapping[str, Any]]) -> None:
     minutes = by_kind.get("FOOTER", {}).get("code_expiration_minutes", 1)
     if not isinstance(minutes, int) or not 1 <= minutes <= 90:
         raise GraphError(100, message="(#100) Param code_expiration_minutes must be between 1 and 90")
-    buttons = by_kind.get("BUTTONS", {}).get("buttons") or []
-    if len(buttons) != 1 or str(buttons[0].get("type", "")).upper() != "OTP":
+    buttons = by_kind.get("BUTTONS", {}).get("buttons")
+    if not isinstance(buttons, list) or [_typed(each) and each["type"].upper() for each in buttons] != ["OTP"]:
         raise invalid_template(
             2388042, "Button is missing", "An authentication template has exactly one button, of type OTP."
         )
@@ -242,10 +252,14 @@ def _one_time_password(button: Mapping[str, Any]) -> None:
         raise GraphError(100, message="(#100) Param otp_type must be one of {COPY_CODE, ONE_TAP, ZERO_TAP}")
     if kind == "COPY_CODE":
         return
-    apps = button.get("supported_apps") or []
-    if not 1 <= len(apps) <= 5 or any(len(str(app.get("signature_hash", ""))) != 11 for app in apps):
+    apps = button.get("supported_apps")
+    if not isinstance(apps, list) or not 1 <= len(apps) <= 5 or not all(map(_signed, apps)):
         raise GraphError(
             100, message="(#100) supported_apps needs 1 to 5 apps, each with a signature_hash of 11 characters"
         )
     if kind == "ZERO_TAP" and button.get("zero_tap_terms_accepted") is not True:
         raise GraphError(100, message="(#100) Param zero_tap_terms_accepted must be true")
+
+
+def _signed(app: Any) -> bool:
+    return isinstance(app, dict) and len(str(app.get("signature_hash", ""))) == 11

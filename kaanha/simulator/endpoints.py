@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from aiohttp import web
@@ -159,8 +160,7 @@ async def subscribe_app(request: web.Request) -> web.StreamResponse:
     url = body.get("override_callback_uri") or request.query.get("override_callback_uri")
     if url:
         await _prove(url, body.get("verify_token") or request.query.get("verify_token", ""))
-    world.subscription.override = url or None
-    world.subscription.subscribed = True
+    world.change_subscription(replace(world.subscription, override=url or None, subscribed=True))
     return graph({"success": True})
 
 
@@ -177,8 +177,7 @@ async def subscribed_apps(request: web.Request) -> web.StreamResponse:
 @managed
 async def unsubscribe_app(request: web.Request) -> web.StreamResponse:
     world = account_of(request)
-    world.subscription.subscribed = False
-    world.subscription.override = None
+    world.change_subscription(replace(world.subscription, override=None, subscribed=False))
     return graph({"success": True})
 
 

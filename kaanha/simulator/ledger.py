@@ -1,6 +1,7 @@
 """What was accepted, from whom, to whom, how often; kept in memory and, if wanted, in a file that survives a kill.
 
-The file has one JSON object a line, written before the message is answered. A last line cut off by a kill is dropped.
+The file has one JSON object a line, written before the message is answered; further lines say which statuses were taken
+by the callback URL, and which URL that is. A last line cut off by a kill is dropped.
 """
 
 from __future__ import annotations
@@ -110,6 +111,7 @@ class Ledger:
 
     def __init__(self, path: Path | None = None) -> None:
         self.path = path
+        self.subscription: dict[str, Any] | None = None  # as last noted in the file
         self._file: BinaryIO | None = None
         self.clear()
         if path is not None:
@@ -169,6 +171,23 @@ class Ledger:
             tally.twice.add(message.wa_id)
             self._twice.add(message.wa_id)
 
+    def note_subscription(self, subscription: dict[str, Any]) -> None:
+        """Remember over a restart where callbacks go."""
+        self._write({"subscription": subscription})
+
+    def note_told(self, statuses: list[dict[str, Any]]) -> None:
+        """Remember over a restart that the callback URL has taken these statuses."""
+        if self._file and statuses:
+            errors = [status.get("errors") or [{}] for status in statuses]
+            self._write(
+                {
+                    "told": [
+                        [status["id"], status["status"], int(status["timestamp"]), first.get("code")]
+                        for status, (first, *_) in zip(statuses, errors, strict=True)
+                    ]
+                }
+            )
+
     def summary(self) -> dict[str, Any]:
         """Counts for /simulator/summary. `twice`: people who got one template from one number more than once."""
         return {
@@ -210,9 +229,22 @@ class Ledger:
         if line.get("reset"):
             self.clear()
             return
+        if "subscription" in line:
+            self.subscription = line["subscription"]
+            return
+        if "told" in line:
+            self._recall_told(line["told"])
+            return
         payload = line.pop("payload")
         raw = json.dumps(payload, separators=(",", ":")).encode()
         self._count(Message(number=len(self.messages) + 1, raw=raw, **line))
+
+    def _recall_told(self, told: list[tuple[str, str, int, int | None]]) -> None:
+        for wamid, status, timestamp, code in told:
+            message = self.by_wamid.get(wamid)
+            if message and status not in [each for each, *_ in message.statuses]:
+                message.statuses.append((status, timestamp, code))
+                self.statuses[status] += 1
 
 
 def _line(message: Message) -> dict[str, Any]:

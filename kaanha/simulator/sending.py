@@ -152,13 +152,13 @@ async def _accepted(
 
 def _media_trouble(sending: Sending) -> int | None:
     """131053 for a media link that nobody can fetch: one of the top-level domain .invalid, which never exists."""
-    if sending.template is None or sending.template.shape.header in (None, "TEXT"):
+    if sending.template is None or sending.template.shape.header not in ("IMAGE", "VIDEO", "DOCUMENT"):
         return None
     for part in sending.body["template"].get("components") or ():
-        for parameter in part.get("parameters") or ():
-            media = parameter.get(parameter.get("type"))
-            if isinstance(media, dict) and ".invalid/" in f"{media.get('link', '')}/":
-                return 131053
+        if part["type"].lower() == "header":
+            [parameter] = part["parameters"]
+            media = parameter[parameter["type"]]
+            return 131053 if ".invalid/" in f"{media.get('link', '')}/" else None
     return None
 
 

@@ -88,18 +88,18 @@ async def create_template(request: web.Request) -> web.StreamResponse:
         )
     if len(world.templates) >= TEMPLATES_MAX:
         raise invalid_template(2388019, "Template limit reached", "This account can't have more templates.")
-    template = world.templates.add({**body, "status": "PENDING", "components": _read_back(body["components"])})
+    template = world.templates.add({**body, "status": "PENDING", "components": read_back(body["components"])})
     review(world, template)
     return graph({"id": str(template.id), "status": template.status, "category": template.category})
 
 
-def _read_back(components: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def read_back(components: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Components as they read afterwards: upper case, and an uploaded handle has become a short-lived URL."""
     shown = []
     for component in components:
         component = component | {"type": component["type"].upper()}
-        handles = (component.get("example") or {}).get("header_handle")
-        if handles:
+        handles = component["example"].get("header_handle") if isinstance(component.get("example"), dict) else None
+        if isinstance(handles, list):
             urls = [f"https://scontent.example.test/{str(handle)[-12:]}" for handle in handles]
             component["example"] = component["example"] | {"header_handle": urls}
         shown.append(component)
@@ -160,7 +160,7 @@ async def edit(request: web.Request, template: Template) -> web.StreamResponse:
     if "category" in body:
         template.category = body["category"]
     if "components" in body:
-        template.components = _read_back(body["components"])
+        template.components = read_back(body["components"])
         template.reshape()
     template.edits.append(time.time())
     template.status = "PENDING"

@@ -16,6 +16,7 @@ FIRST_ID = 600000000000001
 PAGE = 25  # templates a page unless `limit` says otherwise
 EVENTFUL = ("APPROVED", "PENDING", "REJECTED", "PAUSED", "DISABLED", "FLAGGED", "IN_APPEAL", "LOCKED", "ARCHIVED",
             "LIMIT_EXCEEDED", "PENDING_DELETION")  # fmt: skip
+CODE_BODY = "{{1}} is your verification code."  # Meta's own words: these bodies can't be written
 SENDABLE = ("APPROVED", "FLAGGED")
 
 # Fields of a template when the request names none.
@@ -58,9 +59,7 @@ def shape_of(components: Iterable[Mapping[str, Any]], *, parameter_format: str, 
             case "HEADER":
                 header, header_text = component.get("format", "TEXT").upper(), component.get("text", "")
             case "BODY":
-                body_text = component.get(
-                    "text", "{{1}} is your verification code." if category == "AUTHENTICATION" else ""
-                )
+                body_text = component.get("text") or (CODE_BODY if category == "AUTHENTICATION" else "")
             case "BUTTONS":
                 buttons = tuple(_button(button) for button in component["buttons"])
     return Shape(

@@ -83,14 +83,14 @@ def envelope(body: Mapping[str, Any]) -> str:
         raise GraphError(
             100, message=f'(#100) Param type must be one of {{{", ".join(KINDS).upper()}}} - got "{kind}".'
         )
-    if not isinstance(body.get(kind.lower()), dict | list):
+    if not isinstance(body.get(kind.lower()), list if kind.lower() == "contacts" else dict):
         raise GraphError(131008, f"Parameter '{kind.lower()}' is mandatory for type '{kind.lower()}'")
     return kind.lower()
 
 
 def text(body: Mapping[str, Any]) -> None:
     """Check a free-form text."""
-    words = body["text"].get("body") if isinstance(body["text"], dict) else None
+    words = body["text"].get("body")
     if not isinstance(words, str) or not words:
         raise GraphError(131008, "Parameter 'text.body' is mandatory for type 'text'")
     if len(words) > TEXT_MAX:
@@ -272,14 +272,14 @@ def _lacking(index: int, kind: str) -> GraphError:
 
 def _button(index: int, kind: str, part: Mapping[str, Any], *, needed: bool, version: int) -> None:
     parameters = part.get("parameters") or []
+    if not isinstance(parameters, list) or not all(isinstance(parameter, dict) for parameter in parameters):
+        raise GraphError(100, "buttons: parameters must be an array of objects")
     if kind in ("url", "copy_code"):
         if not parameters and needed:
             raise _lacking(index, kind)
         _count(f"buttons: Button at index {index}", len(parameters), int(needed))
     if not parameters:
         return
-    if not isinstance(parameters[0], dict):
-        raise GraphError(100, "buttons: parameters must be an array of objects")
     match kind:
         case "url":
             _suffix(index, parameters[0], version=version)

@@ -9,7 +9,7 @@ import secrets
 import time
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from random import Random
 from typing import Any
 
@@ -112,10 +112,22 @@ class World:
             self.templates.add(template)
 
     async def start(self) -> None:
-        """Begin to tell callbacks, to the URL of the options if they name one. Raises HandshakeFailed."""
+        """Begin to tell callbacks, to the URL of the options or of the log if there is one. Raises HandshakeFailed.
+
+        What the log holds and the callback URL has not taken yet is told now: Meta forgets nothing over a restart.
+        """
         await self.callbacks.start()
+        self.callbacks.on_taken = self._note_taken
         if self.options.callback_url:
             await self.subscribe(self.options.callback_url, self.options.verify_token or "")
+        elif self.ledger.subscription:
+            self.subscription = Subscription(**self.ledger.subscription)
+        for message in self.ledger.messages:
+            if message.phone_number_id in self.phones:
+                self.follow(message, phone=self.phones[message.phone_number_id])
+
+    def _note_taken(self, events: list[Event]) -> None:
+        self.ledger.note_told([event.item for event in events if event.kind == "statuses"])
 
     async def stop(self) -> None:
         await self.callbacks.stop()
@@ -140,7 +152,12 @@ class World:
     async def subscribe(self, url: str, verify_token: str) -> None:
         """Make `url` the app's callback URL and subscribe the app to the account. Raises HandshakeFailed."""
         await handshake(url, verify_token)
-        self.subscription = Subscription(url=url, verify_token=verify_token, subscribed=True)
+        self.change_subscription(Subscription(url=url, verify_token=verify_token, subscribed=True))
+
+    def change_subscription(self, subscription: Subscription) -> None:
+        """Send callbacks there from now on, also after a restart with the same log."""
+        self.subscription = subscription
+        self.ledger.note_subscription(asdict(subscription))
 
     def destination(self, phone: Phone | None) -> str | None:
         """Where events of this number (None: of the account) go; number before account before app."""
@@ -241,19 +258,26 @@ class World:
         """Schedule everything that will become of a message. `failing`: a code that it will fail with in any case."""
         card = outcomes.CARDS.get(message.card or "")
         code = failing or self._refusal(message, card)
-        steps = outcomes.failing(code) if code else self._plan(message, card)
+        steps = self._to_come(message, outcomes.failing(code) if code else self._plan(message, card))
         offsets = self._offsets(steps)
         moments = list(offsets)
         if self.switches.reorder and self.rng.random() < self.switches.reorder:
             self.rng.shuffle(moments)
         for step, offset, moment in zip(steps, offsets, moments, strict=True):
-            happened = message.accepted_at + offset / self.switches.speed
+            happened = time.time() + offset / self.switches.speed
             self.callbacks.schedule(
                 0 if early and step.kind == "sent" else moment, self._step, message, phone, step, happened
             )
-        if card and card.reply and not code:
+        if card and card.reply and steps and not code:
             delay = self.rng.uniform(*self.switches.delays["reply"])
             self.callbacks.schedule(sum(offsets[-1:]) + delay, self._react, message, phone, card.reply)
+
+    def _to_come(self, message: Message, steps: tuple[Step, ...]) -> tuple[Step, ...]:
+        """The steps that have not been told before a restart."""
+        if not message.statuses:
+            return steps
+        told = {status for status, *_ in message.statuses}
+        return tuple(step for step in steps if step.kind not in told)
 
     def _offsets(self, steps: tuple[Step, ...]) -> list[float]:
         spans = (self.rng.uniform(*self.switches.delays[step.delay]) * step.share for step in steps)

@@ -97,9 +97,9 @@ class Client:
         return self.call("POST", f"{phone_id}/messages", json=body, **more)
 
     def send(self, to: str, template: str = "autumn_sale", *parameters: Any, **more: Any) -> requests.Response:
-        parameters = parameters or (["Asha", "30 November"] if template == "autumn_sale" else ())
-        if len(parameters) == 1 and isinstance(parameters[0], list):
-            parameters = tuple(parameters[0])
+        """Send a template; without `parameters` or `components` the autumn sale gets its two texts."""
+        if not parameters and template == "autumn_sale":
+            parameters = ("Asha", "30 November")
         return self.post(template_message(to, template, *parameters, **more))
 
     def error(self, answer: requests.Response) -> tuple[int, int, str | None]:

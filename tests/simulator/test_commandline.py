@@ -136,3 +136,37 @@ def test_what_was_accepted_survives_a_kill(tmp_path):
         running.terminate()
 
     assert (summary["accepted"], summary["recipients"], summary["twice"]) == (1, 1, 0)
+
+
+def test_manage_py_starts_it_without_a_database():
+    environment = BARE | {"DATABASE_URL": "postgres://nobody@127.0.0.1:9/none", "REDIS_URL": "redis://127.0.0.1:9/0"}
+    program = [sys.executable, "manage.py", "simulate_cloud_api", "--port", "0", "--waba-id", "7"]
+    with subprocess.Popen(program, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True) as running:
+        found = requests.get(f"{address(running)}/7?access_token=sim-access-token", timeout=5).json()
+        running.terminate()
+        assert running.wait(10) == 0
+
+    assert found["id"] == "7"
+
+
+def test_it_ends_while_somebody_waits_for_an_answer():
+    body = (
+        '{"messaging_product":"whatsapp","to":"+447700900078","type":"template",'
+        '"template":{"name":"season_greetings","language":{"code":"en_US"}}}'
+    )
+    with start() as running:
+        url = address(running)
+        host, port = url.split("/")[2].split(":")
+        request = (
+            f"POST /v25.0/200000000000001/messages HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\n"
+            f"Authorization: Bearer sim-access-token\r\nContent-Length: {len(body)}\r\n\r\n{body}"
+        )
+        with socket.create_connection((host, int(port))) as waiting:
+            waiting.sendall(request.encode())
+            while requests.get(url.replace("/v25.0", "/simulator/summary"), timeout=5).json()["accepted"] == 0:
+                pass
+
+            running.terminate()
+
+            assert running.wait(10) == 0
+            assert running.stderr.read() == ""

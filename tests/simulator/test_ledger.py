@@ -6,7 +6,7 @@ import json
 
 from kaanha.simulator import Simulator
 from kaanha.simulator.ledger import Ledger, Message
-from tests.simulator.conftest import Client
+from tests.simulator.conftest import VERIFY_TOKEN, Client
 
 
 def message(number, to="447700900001", template="autumn_sale"):
@@ -80,6 +80,39 @@ def test_what_was_reset_stays_forgotten(tmp_path):
     second = Ledger(tmp_path / "log")
     assert [each.to for each in second.messages] == ["447700900002"]
     second.close()
+
+
+def test_what_was_not_told_before_a_restart_is_told_after_it(tmp_path, receiver):
+    with Simulator(speed=0.001, log=tmp_path / "log") as meta:
+        meta.subscribe(receiver.url, VERIFY_TOKEN)
+        client = Client(meta, "sim-access-token")
+        client.send("+44 7700 900060", opaque="msg:1")
+        client.session.close()
+    assert receiver.posts == []
+
+    with Simulator(speed=100, concurrency=1, log=tmp_path / "log") as meta:
+        assert meta.wait_idle()
+        assert [each["status"] for each in receiver.statuses()] == ["sent", "delivered", "read"]
+        assert {each["biz_opaque_callback_data"] for each in receiver.statuses()} == {"msg:1"}
+    with Simulator(speed=100, log=tmp_path / "log") as meta:
+        assert meta.wait_idle()
+        assert meta.summary()["statuses"] == {"sent": 1, "delivered": 1, "read": 1}
+    assert len(receiver.statuses()) == 3
+
+
+def test_a_status_that_nobody_took_is_told_after_a_restart(tmp_path, receiver):
+    receiver.answers = [500]
+    with Simulator(speed=100, retry_gaps=[60], log=tmp_path / "log") as meta:
+        meta.subscribe(receiver.url, VERIFY_TOKEN)
+        client = Client(meta, "sim-access-token")
+        client.send("+44 7700 900026")
+        client.session.close()
+        assert not meta.wait_idle(0.2)
+
+    with Simulator(speed=100, log=tmp_path / "log") as meta:
+        assert meta.wait_idle()
+
+    assert [each["status"] for each in receiver.statuses()] == ["failed", "failed"]
 
 
 def test_a_simulator_goes_on_where_the_last_one_was(tmp_path):

@@ -219,7 +219,7 @@ def test_named_parameters_fit_a_named_template(client, meta):
     ],
 )
 def test_parameters_that_do_not_fit_the_body_are_refused(client, template, parameters, code, details):
-    assert client.error(client.send(TO, template, parameters)) == (400, code, details)
+    assert client.error(client.send(TO, template, *parameters)) == (400, code, details)
 
 
 def test_a_template_without_variables_is_sent_without_components(client):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
@@ -270,8 +271,8 @@ def test_a_template_within_the_rules_is_taken(client, components):
 
 
 def test_an_authentication_template_has_one_code_button(client):
-    otp = {"type": "OTP", "otp_type": "COPY_CODE", "text": "Copy code"}
-    parts = [
+    otp: dict[str, Any] = {"type": "OTP", "otp_type": "COPY_CODE", "text": "Copy code"}
+    parts: list[dict[str, Any]] = [
         {"type": "BODY", "add_security_recommendation": True},
         {"type": "FOOTER", "code_expiration_minutes": 5},
         {"type": "BUTTONS", "buttons": [otp]},
