@@ -61,6 +61,7 @@ class Server(ABC):
 
     variable: str
     name: str
+    programs: tuple[str, ...]  # how the names of its processes begin
     stop_signal: signal.Signals
 
     def __init__(self, folder: Path, *, durable: bool = False, detached: bool = False) -> None:
@@ -88,11 +89,15 @@ class Server(ABC):
         """Whether this very server, not another at its address, is up and takes clients."""
 
     def is_ours(self, pid: int) -> bool:
-        """Whether process `pid` works in our folder."""
+        """Whether process `pid` is a server and works in our folder. A shell may be there too."""
         try:
-            return Path(f"/proc/{pid}/cwd").readlink().is_relative_to(self.folder)
+            is_server = Path(f"/proc/{pid}/comm").read_text().startswith(self.programs)
+            return is_server and self._works_here(pid)
         except OSError:
             return False
+
+    def _works_here(self, pid: int) -> bool:
+        return Path(f"/proc/{pid}/cwd").readlink().is_relative_to(self.folder)
 
     def pids(self) -> set[int]:
         """Every process of this server, whoever started it."""
@@ -166,6 +171,7 @@ class PostgreSQL(Server):
 
     variable = "DATABASE_URL"
     name = "PostgreSQL"
+    programs = ("postgres",)
     stop_signal = signal.SIGINT  # a fast shutdown; SIGTERM would wait for clients to leave
 
     def __init__(self, folder: Path, *, durable: bool = False, detached: bool = False) -> None:
@@ -187,10 +193,10 @@ class PostgreSQL(Server):
     def pid_file(self) -> Path:
         return self.data / "postmaster.pid"
 
-    def is_ours(self, pid: int) -> bool:
+    def _works_here(self, pid: int) -> bool:
         # Root without CAP_SYS_PTRACE, as in a container, can't see another user's working folder. The name of the
         # cluster stands in every process's title.
-        return super().is_ours(pid) or self.cluster.encode() in _title(pid)
+        return self.cluster.encode() in Path(f"/proc/{pid}/cmdline").read_bytes() or super()._works_here(pid)
 
     def answers(self) -> bool:
         try:
@@ -324,6 +330,7 @@ class Redis(Server):
 
     variable = "REDIS_URL"
     name = "Redis"
+    programs = ("valkey", "redis")
     stop_signal = signal.SIGTERM
 
     def __init__(self, folder: Path, *, durable: bool = False, detached: bool = False, port: int | None = None) -> None:
@@ -444,10 +451,3 @@ def tail(log: Path, lines: int = 12) -> str:
 def _environment() -> dict[str, str]:
     """Ours without libpq's variables, which would move a server's port or data."""
     return {name: value for name, value in os.environ.items() if not name.startswith("PG")} | {"LC_ALL": "C"}
-
-
-def _title(pid: int) -> bytes:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes()
-    except OSError:
-        return b""

@@ -259,10 +259,12 @@ def _open_lock(path: Path, *, make: bool) -> Any:
 
 
 def _scratch_parents(*, in_memory: bool = False) -> list[Path]:
-    """Where a scratch folder may lie, the best first: PostgreSQL's user must be able to get there."""
+    """Where a scratch folder may lie, the best first: PostgreSQL's user must get there and run programs there."""
     roomy = in_memory and MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > ROOM
-    parents = dict.fromkeys(([MEMORY] if roomy else []) + [Path(tempfile.gettempdir()), Path("/tmp"), Path("/var/tmp")])  # noqa: S108
-    return [parent for parent in parents if parent.is_dir() and can_enter(parent, server_user())]
+    on_disk = [Path(tempfile.gettempdir()), Path("/tmp"), Path("/var/tmp")]  # noqa: S108
+    parents = dict.fromkeys([MEMORY, *on_disk] if roomy else on_disk)
+    open_to_it = [parent for parent in parents if parent.is_dir() and can_enter(parent, server_user())]
+    return sorted(open_to_it, key=lambda parent: bool(os.statvfs(parent).f_flag & os.ST_NOEXEC))
 
 
 @contextmanager

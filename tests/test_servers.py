@@ -221,6 +221,16 @@ def test_a_demanded_port_that_is_busy_is_refused_and_nothing_stays_up(place, dat
     assert processes_in(data) == set()
 
 
+def test_a_shell_in_the_data_folder_outlives_the_server(place):
+    server = embedded.Redis(place / "redis")
+    server.start()
+    with subprocess.Popen(["sleep", "600"], cwd=server.folder) as shell:
+        server.stop()
+
+        assert shell.poll() is None
+        shell.kill()
+
+
 def test_a_remembered_port_that_another_program_took_is_exchanged(place):
     server = embedded.Redis(place / "redis")
     server.start()
