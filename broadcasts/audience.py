@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from django.db import connection
-from django.db.models import DateTimeField, Value
-from django.db.models.functions import Cast
 
 from broadcasts.models import Broadcast
 from contacts.models import Contact, ContactQuerySet
@@ -47,11 +45,11 @@ def preview(broadcast: Broadcast) -> Preview:
 def freeze(broadcast: Broadcast, dispatch: Dispatch, *, now: datetime) -> int:
     """One ledger row for each recipient, in one statement; how many. Doing it again adds nobody twice."""
     chosen = recipients(broadcast).order_by("pk").values_list("organization_id", "pk")
-    constants = (dispatch.pk, broadcast.template_id, now)
-    named = {f"constant_{place}": _constant(value) for place, value in enumerate(constants)}
-    select, values = chosen.annotate(**named).values_list("organization_id", "pk", *named).query.sql_with_params()
+    select, values = chosen.query.sql_with_params()
     with connection.cursor() as cursor:
-        cursor.execute(_FREEZE.format(select=select), [Status.QUEUED, now, *values])
+        cursor.execute(
+            _FREEZE.format(select=select), [dispatch.pk, broadcast.template_id, Status.QUEUED, now, now, *values]
+        )
         frozen = cursor.rowcount
     difference = counting.Difference()
     difference.joined(dispatch.pk, frozen)
@@ -66,13 +64,9 @@ def _tagged(broadcast: Broadcast) -> ContactQuerySet:
     return chosen.tagged_none(excluded) if excluded else chosen
 
 
-def _constant(value: int | datetime) -> Value | Cast:
-    return Cast(Value(value), DateTimeField()) if isinstance(value, datetime) else Value(value)
-
-
 _FREEZE = """
-INSERT INTO messaging_message (status, created_at, organization_id, contact_id, dispatch_id, template_id, due_at,
+INSERT INTO messaging_message (dispatch_id, template_id, status, created_at, due_at, organization_id, contact_id,
   skip_reason, error_text, error_in_callback, attempt, tries, held_by_meta)
-SELECT %s, %s::timestamptz, chosen.*, '', '', false, 0, 0, false FROM ({select}) AS chosen
+SELECT %s, %s, %s, %s::timestamptz, %s::timestamptz, chosen.*, '', '', false, 0, 0, false FROM ({select}) AS chosen
 ON CONFLICT (dispatch_id, contact_id) DO NOTHING
 """

@@ -173,7 +173,7 @@ def _dispatch(broadcast: Broadcast) -> Dispatch:
 def _look_after(broadcast: Broadcast, *, now: datetime) -> None:
     """What a sending broadcast needs: its lock renewed, trouble followed, its end seen."""
     dispatch = broadcast.dispatch
-    if dispatch.held_at is not None:
+    if dispatch is not None and dispatch.held_at is not None:
         _follow_hold(broadcast, dispatch, now=now)
         return
     mine = Message.objects.filter(dispatch=dispatch)

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 from django.db import DataError, IntegrityError, connection, transaction
 
@@ -22,7 +22,7 @@ from kaanha.messaging import inbox, receipts
 from kaanha.whatsapp import news
 from kaanha.whatsapp.cloud_api import events
 from kaanha.whatsapp.cloud_api.events import Parsed
-from kaanha.whatsapp.models import PhoneNumber
+from kaanha.whatsapp.models import BusinessAccount, PhoneNumber
 from templates_app import syncing
 
 BATCH_BODIES = 500
@@ -83,16 +83,19 @@ def drop_old(*, now: datetime) -> int:
 
 
 def _apply(app: int, bodies: Sequence[Parsed], *, now: datetime) -> None:
-    numbers = _numbers(app)
     statuses = [receipt for facts in bodies for receipt in facts.receipts]
     if statuses:
         receipts.apply(statuses, app=app, now=now)
+    numbers = _numbers(app)
+    for phone_number_id, messages in _grouped(message for facts in bodies for message in facts.inbound).items():
+        if number := numbers.get(phone_number_id):
+            inbox.store(messages, number, now=now)
+    for phone_number_id, preferences in _grouped(one for facts in bodies for one in facts.preferences).items():
+        if number := numbers.get(phone_number_id):
+            _apply_preferences(preferences, number)
     for facts in bodies:
         _report_strangers(facts, numbers)
-    _by_number(bodies, lambda facts: facts.inbound, numbers, lambda found, number: inbox.store(found, number, now=now))
-    _by_number(bodies, lambda facts: facts.preferences, numbers, _apply_preferences)
-    for facts in bodies:
-        syncing.apply_events(facts, app=app)
+        _apply_template_events(app, facts)
         news.apply_updates(facts, app=app)
 
 
@@ -102,25 +105,34 @@ def _numbers(app: int) -> dict[str, PhoneNumber]:
     return {number.phone_number_id: number for number in found}
 
 
-def _by_number(
-    bodies: Iterable[Parsed],
-    kind: Callable[[Parsed], Iterable[N]],
-    numbers: dict[str, PhoneNumber],
-    act: Callable[[list[N], PhoneNumber], Any],
-) -> None:
-    """Call `act` once for each known number with all the facts of that kind about it."""
+def _grouped(facts: Iterable[N]) -> dict[str, list[N]]:
+    """The facts by the phone number that they are about."""
     found: dict[str, list[N]] = defaultdict(list)
-    for facts in bodies:
-        for fact in kind(facts):
-            found[fact.phone_number_id].append(fact)
-    for phone_number_id, about in found.items():
-        if phone_number_id in numbers:
-            act(about, numbers[phone_number_id])
+    for fact in facts:
+        found[fact.phone_number_id].append(fact)
+    return found
+
+
+def _apply_template_events(app: int, facts: Parsed) -> None:
+    events_of = (facts.template_statuses, facts.template_categories, facts.template_qualities)
+    if not any(events_of):
+        return
+    ours = set(BusinessAccount.objects.filter(app=app).values_list("waba_id", flat=True))
+    for status in facts.template_statuses:
+        if status.waba_id in ours:
+            syncing.apply_status(status)
+    for category in facts.template_categories:
+        if category.waba_id in ours:
+            syncing.apply_category(category)
+    for quality in facts.template_qualities:
+        if quality.waba_id in ours:
+            syncing.apply_quality(quality)
 
 
 def _report_strangers(facts: Parsed, numbers: dict[str, PhoneNumber]) -> None:
     """Say so when a callback speaks of a number that isn't one of its app's."""
-    for about in (*facts.inbound, *facts.preferences, *facts.receipts):
+    spoken: list[AboutNumber] = [*facts.inbound, *facts.preferences, *facts.receipts]
+    for about in spoken:
         if about.phone_number_id and about.phone_number_id not in numbers:
             reason = f"phone number {about.phone_number_id} is not connected under the app that signed this"
             facts.problems.append(events.Problem("metadata.phone_number_id", reason))

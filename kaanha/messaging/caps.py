@@ -40,9 +40,9 @@ def keep(accepted: Mapping[int, tuple[int, datetime]]) -> None:
     """
     if not accepted:
         return
-    contacts, messages, times = list(accepted), [m for m, _ in accepted.values()], [at for _, at in accepted.values()]
+    messages, times = zip(*accepted.values(), strict=True)
     with connection.cursor() as cursor:
-        cursor.execute(_KEEP, [CAP_WINDOW, contacts, messages, times])
+        cursor.execute(_KEEP, [list(accepted), list(messages), [at + CAP_WINDOW for at in times]])
 
 
 def give_back(messages: Mapping[int, int], *, now: datetime) -> None:
@@ -62,8 +62,8 @@ RETURNING contact_id
 _UNTIL = "SELECT contact_id, until FROM messaging_marketingcap WHERE contact_id = ANY(%s)"
 _KEEP = """
 INSERT INTO messaging_marketingcap AS cap (contact_id, message, until)
-SELECT contact, message, at + %s
-FROM unnest(%s::bigint[], %s::bigint[], %s::timestamptz[]) AS taken (contact, message, at)
+SELECT contact, message, until
+FROM unnest(%s::bigint[], %s::bigint[], %s::timestamptz[]) AS taken (contact, message, until)
 ORDER BY contact
 ON CONFLICT (contact_id) DO UPDATE SET message = excluded.message, until = excluded.until
 WHERE cap.message = excluded.message OR cap.until < excluded.until

@@ -207,7 +207,8 @@ def _one_marketing_each(cases: list[_Case]) -> list[_Case]:
 def _addressees(contacts: list[int]) -> dict[int, Addressee]:
     with connection.cursor() as cursor:
         cursor.execute(_CONTACTS, [contacts])
-        return {values[0]: Addressee(*values[:-1], attributes=json.loads(values[-1])) for values in cursor.fetchall()}
+        found = [Addressee(*(*values, json.loads(attributes))) for *values, attributes in cursor.fetchall()]
+    return {addressee.id: addressee for addressee in found}
 
 
 def _decide(case: _Case, addressee: Addressee | None, *, capped: bool, token: int) -> Envelope | SkipReason:

@@ -6,7 +6,6 @@ import random
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Protocol
 
 from django.db import connection
 
@@ -15,11 +14,6 @@ from kaanha.messaging.models import RECEIVED, WAITING, DispatchCount, Status
 COLUMNS = ("total", "dispatched", "sent", "delivered", "read", "failed", "skipped", "unconfirmed")
 
 Vector = tuple[int, ...]
-
-
-class Countable(Protocol):
-    status: str
-    accepted_at: object | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +42,10 @@ class Funnel:
         return self.read / self.delivered if self.delivered else 0.0
 
 
-def weight(row: Countable) -> Vector:
+def weight(status: str, *, accepted: bool) -> Vector:
     """How one row counts in each of COLUMNS but the first."""
-    status = row.status
     return (
-        int(row.accepted_at is not None),
+        int(accepted),
         int(status in RECEIVED),
         int(status in (Status.DELIVERED, Status.READ)),
         int(status == Status.READ),
@@ -62,14 +55,8 @@ def weight(row: Countable) -> Vector:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Group:
-    status: str
-    accepted_at: object | None
-
-
-QUEUED = weight(_Group(Status.QUEUED, None))
-SKIPPED = weight(_Group(Status.SKIPPED, None))
+QUEUED = weight(Status.QUEUED, accepted=False)
+SKIPPED = weight(Status.SKIPPED, accepted=False)
 
 
 class Difference:
@@ -120,7 +107,7 @@ def counted_from_ledger(dispatch_id: int) -> Funnel:
     sums = [0] * len(COLUMNS)
     for status, accepted, rows in groups:
         sums[0] += rows
-        for place, part in enumerate(weight(_Group(status, accepted or None)), start=1):
+        for place, part in enumerate(weight(status, accepted=accepted), start=1):
             sums[place] += part * rows
     return Funnel(*sums)
 

@@ -66,7 +66,7 @@ def _obey_consent_words(new: Sequence[tuple[int, Inbound]], number: PhoneNumber,
 def _attach_replies(number: PhoneNumber, wamids: Sequence[str]) -> None:
     """Say which message each of these answers: the one that it quotes, else the last to that contact within 72 h."""
     with transaction.atomic(), connection.cursor() as cursor:
-        cursor.execute(_ANSWERED, [REPLY_WINDOW, number.organization_id, list(wamids)])
+        cursor.execute(_ANSWERED, [REPLY_WINDOW.total_seconds(), number.organization_id, list(wamids)])
         answered = cursor.fetchall()
         cursor.execute(_REPLIED, [list(column) for column in zip(*answered, strict=True)] or [[], [], []])
         cursor.execute(_REPLY_TO, [[inbound for inbound, *_ in answered], [message for _, message, _ in answered]])
@@ -87,7 +87,7 @@ LEFT JOIN LATERAL (
   WHERE m.wamid = i.payload #>> '{context,id}' AND m.organization_id = i.organization_id LIMIT 1) quoted ON true
 LEFT JOIN LATERAL (
   SELECT m.id FROM messaging_message m
-  WHERE m.contact_id = i.contact_id AND m.accepted_at BETWEEN i.written_at - %s AND i.written_at
+  WHERE m.contact_id = i.contact_id AND m.accepted_at BETWEEN i.written_at - make_interval(secs => %s) AND i.written_at
   ORDER BY m.accepted_at DESC LIMIT 1) latest ON quoted.id IS NULL
 WHERE i.organization_id = %s AND i.wamid = ANY(%s) AND i.reply_to_id IS NULL AND i.kind <> 'reaction'
   AND coalesce(quoted.id, latest.id) IS NOT NULL

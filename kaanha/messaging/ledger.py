@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import fields
+from dataclasses import fields, replace
 from datetime import datetime
 
 from django.db import connection, transaction
@@ -39,15 +39,14 @@ def changing(ids: Collection[int], *, now: datetime, skip_locked: bool = False) 
     """
     with transaction.atomic():
         rows = _locked(ids, skip_locked=skip_locked)
-        before = {key: _copy(row) for key, row in rows.items()}
+        before = {key: replace(row) for key, row in rows.items()}
         yield rows
-        changed = [row for key, row in rows.items() if _copy(row) != before[key]]
+        changed = [row for key, row in rows.items() if row != before[key]]
         _write(changed)
-        old = {row.id: Row(*before[row.id]) for row in changed}
-        _follow_with_caps(changed, old, now=now)
+        _follow_with_caps(changed, before, now=now)
         difference = counting.Difference()
         for row in changed:
-            difference.changed(row.dispatch_id, counting.weight(old[row.id]), counting.weight(row))
+            difference.changed(row.dispatch_id, _weight(before[row.id]), _weight(row))
         difference.write()
 
 
@@ -57,8 +56,8 @@ def _locked(ids: Collection[int], *, skip_locked: bool) -> dict[int, Row]:
         return {values[0]: Row(*values) for values in cursor.fetchall()}
 
 
-def _copy(row: Row) -> tuple[object, ...]:
-    return tuple(getattr(row, name) for name in _LOADED)
+def _weight(row: Row) -> counting.Vector:
+    return counting.weight(row.status, accepted=row.accepted_at is not None)
 
 
 def _write(rows: list[Row]) -> None:

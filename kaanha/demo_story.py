@@ -1,0 +1,271 @@
+"""The main job, shown: contacts from a CSV, three broadcasts through the real processes, and every number checked.
+
+Speaks with the simulated WhatsApp as anybody from outside would, to count there what was received.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from io import StringIO
+from typing import Any
+
+import requests
+from django.core.management import call_command
+from django.utils import timezone
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
+from rich.table import Table
+
+from broadcasts import report
+from broadcasts.models import Broadcast, Status
+from kaanha.inbound.models import Callback
+from kaanha.lib.errors import Refusal
+from kaanha.messaging.models import UnmatchedReceipt
+from kaanha.servers import CHECKOUT
+
+CONTACTS = CHECKOUT / "docs" / "samples" / "contacts.csv"
+THROUGHPUT = 200  # messages per second: quick, and slow enough to be watched
+PATIENCE = timedelta(minutes=5)
+FUNNEL = ("total", "dispatched", "sent", "delivered", "read", "failed", "skipped", "unconfirmed")
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Ids of a sample business at Meta, new for every run."""
+
+    waba_id: str = field(default_factory=lambda: f"3{secrets.randbelow(10**14):014}")
+    phone_number_id: str = field(default_factory=lambda: f"2{secrets.randbelow(10**14):014}")
+    app_id: str = field(default_factory=lambda: f"4{secrets.randbelow(10**14):014}")
+    app_secret: str = field(default_factory=lambda: secrets.token_hex(16))
+    access_token: str = field(default_factory=lambda: secrets.token_urlsafe(32))
+
+    def simulator_options(self) -> list[str]:
+        return [
+            *("--waba-id", self.waba_id, "--phone-number-id", self.phone_number_id),
+            *("--app-id", self.app_id, "--app-secret", self.app_secret, "--access-token", self.access_token),
+        ]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One broadcast of the demo."""
+
+    name: str
+    template: str
+    tag: str
+    variables: tuple[str, ...]
+    # Seconds until it is due; None sends at once.
+    due_in: int | None = None
+
+
+PLANS = (
+    Plan(
+        "Autumn sale",
+        "autumn_sale",
+        "newsletter",
+        ("1=contact.first_name|there", "2=30 November"),
+    ),
+    Plan("New arrivals", "new_arrivals", "customer", ("first_name=contact.first_name|friend",), due_in=4),
+    Plan(
+        "Order update", "order_update", "customer", ("1=contact.first_name|there", "2=contact.order_number|your order")
+    ),
+)
+
+
+class Demo:
+    """The steps of the demo; `simulator` is the address of the simulated WhatsApp."""
+
+    def __init__(self, simulator: str, identity: Identity, console: Console) -> None:
+        self.simulator = simulator
+        self.identity = identity
+        self.console = console
+        self.organization = f"sample-store-{secrets.token_hex(3)}"
+
+    def run(self) -> dict[str, Any]:
+        """The whole story; `ok` is true when every number is right."""
+        self.prepare()
+        broadcasts = self.launch()
+        self.watch(broadcasts)
+        self.settle()
+        result, faults = self.compare(broadcasts)
+        self.show(result)
+        for fault in faults:
+            self.console.print(f"[red]Off: {fault}[/red]")
+        return result
+
+    def prepare(self) -> None:
+        """An organization, connected to the simulated WhatsApp, with contacts and templates."""
+        self._title("An organization, connected to the simulated WhatsApp")
+        self._tell("create_organization", "Sample Store", "--slug", self.organization, "--timezone", "Asia/Kolkata")
+        connected = self._ask("connect_whatsapp", self.organization, *self._connection())
+        self.console.print(f"connected {connected['wabaId']}, callbacks come to {connected['callbackUrl']}")
+        self._subscribe(connected["callbackUrl"], connected["verifyToken"])
+        self._title(f"Contacts from {CONTACTS.relative_to(CHECKOUT)}")
+        self._tell("import_contacts", self.organization, str(CONTACTS))
+        self._title("Templates that Meta approved")
+        self._tell("sync_templates", self.organization)
+
+    def launch(self) -> list[Broadcast]:
+        """The broadcasts: one now, one scheduled a few seconds ahead, one that waits for its turn."""
+        broadcasts = []
+        for plan in PLANS:
+            made = self._ask("broadcast", "create", self.organization, *_options(plan))
+            self._title(f"Broadcast “{plan.name}” to {plan.tag!r}")
+            seen = self._ask("broadcast", "preview", made["id"])
+            people = ", ".join(row["name"] or row["phone"] for row in seen["recipients"][:4])
+            self.console.print(
+                f"{seen['total']:,} recipients: {people}, … ({seen['leftOut']['opted_out']:,} opted out)"
+            )
+            if plan.due_in is None:
+                self._ask("broadcast", "send", made["id"])
+            else:
+                at = timezone.now() + timedelta(seconds=plan.due_in)
+                self._ask("broadcast", "schedule", made["id"], "--at", at.isoformat())
+                self.console.print(f"scheduled in {plan.due_in} seconds; beat fires it")
+            broadcasts.append(Broadcast.objects.by_public_id(made["id"]).get())
+        return broadcasts
+
+    def watch(self, broadcasts: list[Broadcast]) -> None:
+        """Progress bars until every broadcast has completed. Refusal when that takes too long."""
+        self._title("Sending")
+        columns = (
+            TextColumn("{task.description:<14}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[state]}"),
+        )
+        deadline = timezone.now() + PATIENCE
+        with Progress(*columns, console=self.console) as progress:
+            bars = {one.pk: progress.add_task(one.name, total=None, state=one.status) for one in broadcasts}
+            while not self._advance(progress, bars):
+                if timezone.now() > deadline:
+                    raise Refusal("The broadcasts did not finish in time; the logs tell why.")
+                time.sleep(0.25)
+
+    def settle(self) -> None:
+        """Wait until the simulated WhatsApp has told everything and everything is applied."""
+        deadline = timezone.now() + PATIENCE
+        while not self._get("idle")["idle"] or Callback.objects.filter(applied_at=None).exists():
+            if timezone.now() > deadline:
+                raise Refusal("The receipts did not all arrive in time; the logs tell why.")
+            time.sleep(0.25)
+
+    def compare(self, broadcasts: list[Broadcast]) -> tuple[dict[str, Any], list[str]]:
+        """What became of the broadcasts, and every difference from what the simulated WhatsApp received."""
+        summaries = [report.summary(Broadcast.objects.get(pk=broadcast.pk)) for broadcast in broadcasts]
+        received = list(self._received())
+        told = self._get("summary")
+        faults = [fault for summary in summaries for fault in _faults(summary, received)]
+        if told["twice"]:
+            faults.append(f"{told['twice']} people received the same broadcast twice")
+        if unmatched := UnmatchedReceipt.objects.count():
+            faults.append(f"{unmatched} receipts found no message")
+        result = {
+            "ok": not faults,
+            "broadcasts": [{key: summary[key] for key in ("name", "category", *FUNNEL)} for summary in summaries],
+            "simulator": {key: told[key] for key in ("accepted", "recipients", "twice")},
+        }
+        return result, faults
+
+    def show(self, result: Mapping[str, Any]) -> None:
+        """The funnels as a table."""
+        table = Table("", *FUNNEL, title="What became of them")
+        for broadcast in result["broadcasts"]:
+            skipped = broadcast["skipped"]
+            counts = {name: broadcast[name] for name in FUNNEL} | {"skipped": sum(skipped.values())}
+            table.add_row(broadcast["name"], *(f"{counts[name]:,}" for name in FUNNEL))
+        self.console.print(table)
+        for broadcast in result["broadcasts"]:
+            reasons = ", ".join(f"{reason} {count:,}" for reason, count in broadcast["skipped"].items()) or "nobody"
+            self.console.print(f"{broadcast['name']}: skipped {reasons}")
+
+    def _advance(self, progress: Progress, bars: Mapping[int, TaskID]) -> bool:
+        current = Broadcast.objects.filter(pk__in=bars).select_related("template")
+        for broadcast in current:
+            summary = report.summary(broadcast)
+            total = summary["total"] or None
+            progress.update(
+                bars[broadcast.pk], total=total, completed=summary["total"] - summary["waiting"], state=broadcast.status
+            )
+        ended = (Status.COMPLETED, Status.CANCELED, Status.FAILED)
+        if stopped := [broadcast for broadcast in current if broadcast.status == Status.PAUSED]:
+            raise Refusal(f"{stopped[0].name} was paused: {stopped[0].status_detail}")
+        return all(broadcast.status in ended for broadcast in current)
+
+    def _received(self) -> Iterable[dict[str, Any]]:
+        after: int | None = 0
+        while after is not None:
+            page = self._get("messages", after=after, limit=5000)
+            yield from page["data"]
+            after = page["next"]
+
+    def _connection(self) -> list[str]:
+        identity = self.identity
+        return [
+            *("--waba-id", identity.waba_id, "--phone-number-id", identity.phone_number_id),
+            *("--app-id", identity.app_id, "--app-secret", identity.app_secret),
+            *("--access-token", identity.access_token, "--throughput", str(THROUGHPUT)),
+        ]
+
+    def _subscribe(self, callback_url: str, verify_token: str) -> None:
+        """What one does at Meta by hand: enter the callback's address and the verify token."""
+        body = {"callbackUrl": callback_url, "verifyToken": verify_token}
+        answer = requests.post(f"{self.simulator}/simulator/subscription", json=body, timeout=30)
+        if not answer.ok:
+            raise Refusal(f"The simulated WhatsApp refused the callback address: {answer.json().get('error')}")
+
+    def _get(self, what: str, **query: Any) -> dict[str, Any]:
+        answer: dict[str, Any] = requests.get(f"{self.simulator}/simulator/{what}", params=query, timeout=30).json()
+        return answer
+
+    def _tell(self, command: str, *arguments: str) -> None:
+        call_command(command, *arguments, stdout=self.console.file)
+
+    def _ask(self, command: str, *arguments: str) -> dict[str, Any]:
+        printed = StringIO()
+        call_command(command, *arguments, "--json", stdout=printed)
+        answer: dict[str, Any] = json.loads(printed.getvalue())
+        return answer
+
+    def _title(self, text: str) -> None:
+        self.console.print(f"\n[bold]{text}[/bold]")
+
+
+def _options(plan: Plan) -> list[str]:
+    variables = [word for variable in plan.variables for word in ("--variable", variable)]
+    return ["--name", plan.name, "--template", plan.template, "--language", "en_US", "--tag", plan.tag, *variables]
+
+
+def _faults(summary: Mapping[str, Any], received: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Where a broadcast's numbers don't add up, or aren't those of the simulated WhatsApp."""
+    name, skipped = summary["name"], sum(summary["skipped"].values())
+    parts = summary["sent"] + summary["failed"] + skipped + summary["unconfirmed"]
+    faults = []
+    if summary["status"] != Status.COMPLETED:
+        faults.append(f"{name} is {summary['status']}")
+    if summary["total"] != parts or summary["waiting"]:
+        faults.append(f"{name}: total {summary['total']} is not the sum of its parts, {parts}")
+    for stage, there in _counted(message for message in received if _is_of(summary, message)).items():
+        if summary[stage] != there:
+            faults.append(f"{name}: {stage} is {summary[stage]} here and {there} at the simulated WhatsApp")
+    return faults
+
+
+def _is_of(summary: Mapping[str, Any], message: Mapping[str, Any]) -> bool:
+    return (message["template"] or {}).get("name") == summary["template"]
+
+
+def _counted(messages: Iterable[Mapping[str, Any]]) -> dict[str, int]:
+    """The funnel as the receiving side tells it, from the statuses that it sent."""
+    counts = {"dispatched": 0, "delivered": 0, "read": 0}
+    for message in messages:
+        statuses = {status["status"] for status in message["statuses"]}
+        counts["dispatched"] += 1
+        counts["delivered"] += bool(statuses & {"delivered", "read"})
+        counts["read"] += "read" in statuses
+    return counts
