@@ -20,7 +20,7 @@ from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from kaanha.embedded import PostgreSQL, Redis, Server, ServerError, can_enter, server_user
 from kaanha.tied import adopt_orphans, children, die_with_parent, end_children, leave_when_told
@@ -87,9 +87,11 @@ def start(*, redis_port: int | None = None) -> dict[str, str]:
                 servers[variable].start()
         undo.pop_all()
         _note(folder, servers)
-    if redis_port and servers["REDIS_URL"].pid and not servers["REDIS_URL"].url.endswith(f":{redis_port}/0"):
-        raise ServerError(f"Redis runs already, at {servers['REDIS_URL'].url}: stop it to give it another port.")
-    return {variable: servers[variable].url for variable in VARIABLES if servers[variable].pid}
+    urls = {variable: server.url for variable, server in servers.items() if server.pid}
+    port = urlsplit(urls.get("REDIS_URL", "")).port
+    if redis_port and port and redis_port != port:
+        raise ServerError(f"Redis runs already, on port {port}: stop it first to give it another one.")
+    return urls
 
 
 def stop() -> list[str]:
@@ -115,8 +117,11 @@ def remove() -> None:
     stop()
     folder = data_folder()
     if (folder / "postgres").is_symlink():
-        shutil.rmtree((folder / "postgres").resolve().parent)
+        elsewhere = (folder / "postgres").resolve().parent
+        shutil.rmtree(elsewhere)
         (folder / "postgres").unlink()
+        with contextlib.suppress(OSError):
+            elsewhere.parent.rmdir()  # only if no other checkout has data there
     for name in ("postgres", "redis", "logs"):
         shutil.rmtree(folder / name, ignore_errors=True)
     for name in ("login", "servers.json", "lock"):

@@ -189,6 +189,8 @@ def test_started_servers_stay_until_stopped_and_runs_join_them(place, data):
         assert joined == urls
 
     assert [server["state"] for server in servers.status().values()] == ["running", "running"]
+    other = manage("start", "--redis-port", "20001")
+    assert (other.stderr.startswith("Redis runs already, on port "), other.returncode) == (True, 2)
     servers.stop()
     assert processes_in(data) == set()
     assert manage("status").returncode == 3
