@@ -145,9 +145,13 @@ async def subscribe(world: World, body: dict[str, Any]) -> dict[str, Any]:
 
 
 async def write(world: World, body: dict[str, Any]) -> dict[str, Any]:
-    """Make a person write: "text", "button" or any "message" object, "quote" a wamid, under a "name"."""
+    """Make a person write: "text", "button" or any "message" object, "quote" a wamid, under a "name".
+
+    "withoutNumber": true has them known by their user id alone.
+    """
     wa_id, phone = _wa_id(world, str(body.get("from", ""))), _phone(world, body)
-    wamid = world.write(wa_id, phone, _content(body), quote=body.get("quote"), name=body.get("name"))
+    numbered = not body.get("withoutNumber")
+    wamid = world.write(wa_id, phone, _content(body), quote=body.get("quote"), name=body.get("name"), numbered=numbered)
     return {"ok": True, "wamid": wamid}
 
 

@@ -222,7 +222,10 @@ class Ledger:
                 if not line.endswith(b"\n"):
                     break
                 whole += len(line)
-                self._recall(json.loads(line))
+                try:
+                    self._recall(json.loads(line))
+                except (ValueError, KeyError, TypeError, AttributeError) as error:
+                    raise ValueError(f"{path} is not a log of the simulator: {line[:60]!r}") from error
         os.truncate(path, whole)
 
     def _recall(self, line: dict[str, Any]) -> None:

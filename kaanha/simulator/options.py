@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from kaanha.simulator.switches import span
+from kaanha.simulator.templates import Templates
 
 PHONE_NUMBER_IDS = ("200000000000001", "200000000000002")
 
@@ -98,4 +99,8 @@ def read_templates(path: Path) -> list[dict[str, Any]]:
         missing = [name for name in needed if name not in template]
         if missing:
             raise ValueError(f"A template in {path} lacks {', '.join(missing)}.")
+        try:
+            Templates().add(template)
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            raise ValueError(f"The template {template['name']} in {path} is not written as Meta lists it.") from error
     return templates

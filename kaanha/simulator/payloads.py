@@ -59,9 +59,12 @@ def new_wamid(wa_id: str, *, inbound: bool = False) -> str:
     return f"wamid.{base64.b64encode(raw).decode()}"
 
 
-def contact(wa_id: str, name: str | None = None) -> dict[str, Any]:
-    """A person as `contacts` shows them."""
-    return {"profile": {"name": name or profile_name_of(wa_id)}, "wa_id": wa_id, "user_id": user_id_of(wa_id)}
+def contact(wa_id: str, name: str | None = None, *, numbered: bool = True) -> dict[str, Any]:
+    """A person as `contacts` shows them; with a username the number is not shown (`numbered` False)."""
+    profile = {"name": name or profile_name_of(wa_id)}
+    if not numbered:
+        return {"profile": profile | {"username": f"sample.{wa_id[-4:]}"}, "user_id": user_id_of(wa_id)}
+    return {"profile": profile, "wa_id": wa_id, "user_id": user_id_of(wa_id)}
 
 
 def pricing(category: str, *, window_open: bool) -> dict[str, Any]:
@@ -104,7 +107,7 @@ def _value(group: list[Event]) -> Mapping[str, Any]:
     value: dict[str, Any] = {"messaging_product": "whatsapp"}
     if first.phone:
         value["metadata"] = {"display_phone_number": first.phone[0], "phone_number_id": first.phone[1]}
-    people = {each["wa_id"]: each for event in group for each in event.contacts}
+    people = {each["user_id"]: each for event in group for each in event.contacts}
     if people:
         value["contacts"] = list(people.values())
     value[first.kind] = [event.item for event in group]

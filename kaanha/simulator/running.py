@@ -140,7 +140,10 @@ class Simulator:
         self.call("POST", "/subscription", {"callbackUrl": None})
 
     def inbound(self, sender: str, text: str | None = None, **more: Any) -> str:
-        """Make a person write (`text`, `button`, `message`; `quote`, `name`, `phone_number_id`); answers the wamid."""
+        """Make a person write (`text`, `button`, `message`; `quote`, `name`, `phone_number_id`, `without_number`).
+
+        Answers the wamid.
+        """
         body = {"from": sender, "text": text} | {camel(name): value for name, value in more.items()}
         return str(self.call("POST", "/inbound", body)["wamid"])
 

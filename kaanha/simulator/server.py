@@ -34,11 +34,12 @@ def application(world: World) -> web.Application:
 
 
 def _listening(options: Options) -> socket.socket:
+    if not 0 <= options.port <= 65535:
+        raise CannotStart(f"There is no port {options.port}; choose one from 1 to 65535 with --port.")
     try:
         return socket.create_server((options.host, options.port), backlog=1024)
-    except (OSError, OverflowError) as error:
-        busy = isinstance(error, OSError) and error.errno == errno.EADDRINUSE
-        reason = "in use by another program" if busy else f"not available ({error})"
+    except OSError as error:
+        reason = "in use by another program" if error.errno == errno.EADDRINUSE else f"not available ({error})"
         raise CannotStart(f"Port {options.port} on {options.host} is {reason}; choose another with --port.") from error
 
 
@@ -56,9 +57,9 @@ class Server:
         self.port = listening.getsockname()[1]
         try:
             world = World(self._options)
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError) as error:
             listening.close()
-            raise CannotStart(f"The simulator can't start: {error}.") from error
+            raise CannotStart(f"The simulator can't start: {str(error).rstrip('.')}.") from error
         self._runner = web.AppRunner(application(world), access_log=None, shutdown_timeout=0.2)
         await self._runner.setup()
         await web.SockSite(self._runner, listening, backlog=1024).start()

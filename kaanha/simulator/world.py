@@ -313,7 +313,8 @@ class World:
         self.ledger.statuses[step.kind] += 1
         message.statuses.append((step.kind, int(happened), step.code))
         status = self._status(message, step, int(happened))
-        self.tell("messages", "statuses", status, phone=phone, contacts=(self._contact(message.wa_id),))
+        contact = self._contact(message.wa_id, numbered=not message.by_user_id)
+        self.tell("messages", "statuses", status, phone=phone, contacts=(contact,))
 
     def _status(self, message: Message, step: Step, timestamp: int) -> dict[str, Any]:
         status: dict[str, Any] = {
@@ -323,6 +324,8 @@ class World:
             "recipient_id": message.wa_id,
             "recipient_user_id": user_id_of(message.wa_id),
         }
+        if message.by_user_id:
+            del status["recipient_id"]
         if message.opaque is not None:
             status["biz_opaque_callback_data"] = message.opaque
         if step.code is not None and self.rng.random() >= self.switches.missing_errors:
@@ -347,8 +350,8 @@ class World:
             found["expiration_timestamp"] = str(int(message.accepted_at + DAY))
         return found
 
-    def _contact(self, wa_id: str) -> dict[str, Any]:
-        return payloads.contact(wa_id, self.ledger.person(wa_id).name)
+    def _contact(self, wa_id: str, *, numbered: bool = True) -> dict[str, Any]:
+        return payloads.contact(wa_id, self.ledger.person(wa_id).name, numbered=numbered)
 
     # People
 
@@ -380,9 +383,19 @@ class World:
         return None
 
     def write(
-        self, wa_id: str, phone: Phone, content: Mapping[str, Any], *, quote: str | None = None, name: str | None = None
+        self,
+        wa_id: str,
+        phone: Phone,
+        content: Mapping[str, Any],
+        *,
+        quote: str | None = None,
+        name: str | None = None,
+        numbered: bool = True,
     ) -> str:
-        """Have a person write to a number; answers the wamid. A message opens the window for 24 hours."""
+        """Have a person write to a number; answers the wamid. A message opens the window for 24 hours.
+
+        Without `numbered` the person has a username, and shows no number to those who don't have it.
+        """
         person = self.ledger.person(wa_id)
         person.name = name or person.name
         person.written += 1
@@ -398,7 +411,10 @@ class World:
         item |= content
         if item.get("type") != "reaction":
             person.window_until = time.time() + WINDOW
-        self.tell("messages", "messages", item, phone=phone, contacts=(self._contact(wa_id),))
+        if not numbered:
+            del item["from"]
+        contact = self._contact(wa_id, numbered=numbered)
+        self.tell("messages", "messages", item, phone=phone, contacts=(contact,))
         return str(item["id"])
 
     def prefer(self, wa_id: str, value: str, *, phone: Phone | None = None) -> None:

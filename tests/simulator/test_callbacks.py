@@ -342,6 +342,30 @@ def test_inbound_of_every_kind_can_be_made(meta, subscribed):
     assert values[-1]["metadata"]["phone_number_id"] == "200000000000002"
 
 
+def test_a_person_with_a_username_writes_without_showing_a_number(meta, subscribed):
+    meta.inbound("447700900001", "hi", name="Asha", without_number=True)
+
+    assert meta.wait_idle()
+    [(_, raw)] = subscribed.posts
+    [message] = subscribed.inbound()
+    assert message["from_user_id"] == "GB.1000000447700900001"
+    assert "from" not in message
+    profile = {"name": "Asha", "username": "sample.0001"}
+    assert subscribed.changes("messages")[0]["contacts"] == [{"profile": profile, "user_id": "GB.1000000447700900001"}]
+    assert b'"447700900001"' not in raw
+
+
+def test_statuses_of_a_message_to_a_user_id_show_no_number(client, meta, subscribed):
+    body = template_message("", "autumn_sale", "Asha", "today") | {"recipient": "GB.1000000447700900060"}
+    del body["to"]
+    client.post(body)
+
+    assert meta.wait_idle()
+    assert [status["status"] for status in subscribed.statuses()] == ["sent", "delivered", "read"]
+    assert {status["recipient_user_id"] for status in subscribed.statuses()} == {"GB.1000000447700900060"}
+    assert not any("recipient_id" in status for status in subscribed.statuses())
+
+
 def test_any_other_event_can_be_sent(meta, subscribed):
     value = {"event": "ACCOUNT_RESTRICTION", "restriction_info": [{"restriction_type": "RESTRICTED_UTILITY_TEMPLATES"}]}
 

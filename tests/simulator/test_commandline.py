@@ -93,6 +93,10 @@ def test_a_callback_url_that_does_not_answer_is_one_sentence_and_exit_code_2():
         ("{", "is not JSON in UTF-8: "),
         ("{}", "must hold a list of templates."),
         ('[{"name": "a"}]', "lacks language, category, components."),
+        (
+            '[{"name": "a", "language": "hi", "category": "UTILITY", "components": [1]}]',
+            "is not written as Meta lists it.",
+        ),
     ],
 )
 def test_a_template_file_that_cannot_be_used_is_one_sentence(tmp_path, content, sentence):
@@ -105,6 +109,26 @@ def test_a_template_file_that_cannot_be_used_is_one_sentence(tmp_path, content, 
     assert ended.returncode == 2
     assert sentence in ended.stderr
     assert ended.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--speed", "0"], "The simulator can't start: speed: a number above 0.\n"),
+        (["--port", "70000"], "There is no port 70000; choose one from 1 to 65535 with --port.\n"),
+        (["--log", "/no/such/folder/log"], "No such file or directory: '/no/such/folder/log'"),
+        (["--log", str(ROOT / "pyproject.toml")], "is not a log of the simulator"),
+    ],
+)
+def test_an_option_that_cannot_be_used_is_one_sentence(options, sentence):
+    before = (ROOT / "pyproject.toml").read_bytes()
+
+    ended = run("--port", "0", *options)
+
+    assert ended.returncode == 2
+    assert sentence in ended.stderr
+    assert ended.stderr.count("\n") == 1
+    assert (ROOT / "pyproject.toml").read_bytes() == before
 
 
 def test_templates_come_from_a_file(tmp_path):
