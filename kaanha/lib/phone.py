@@ -208,7 +208,9 @@ def _phone(number: PhoneNumber) -> Phone:
     _check_length(number, home)
     if number.country_code == NORTH_AMERICA:
         home = country_of_area(str(number.national_number)[:3])
-    return Phone(_e164(number), home, None if country else _doubt(number, home))
+    # The country of a number is known before it is valid: most calling codes have but one.
+    valid = country is not None and phonenumbers.is_valid_number_for_region(number, country)
+    return Phone(_e164(number), home, None if valid else _doubt(number, home))
 
 
 def _check_length(number: PhoneNumber, country: str) -> None:
