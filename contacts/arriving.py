@@ -63,8 +63,10 @@ def welcome(organization: Organization, people: Sequence[Person]) -> dict[str, i
 
 def _completed(people: Sequence[Person]) -> list[Person]:
     """The people, each with both ids where another of these messages has told them together."""
-    number = {person.user_id: person.wa_id for person in people if person.wa_id and person.user_id}
-    user = {wa_id: user_id for user_id, wa_id in number.items()}
+    number: dict[str | None, str | None] = {
+        person.user_id: person.wa_id for person in people if person.wa_id and person.user_id
+    }
+    user: dict[str | None, str | None] = {wa_id: user_id for user_id, wa_id in number.items()}
     return [
         replace(
             person,
