@@ -14,10 +14,15 @@ _stops = ExitStack()
 @pytest.hookimpl(wrapper=True, tryfirst=True)  # before pytest-django reads the settings in its own wrapper
 def pytest_load_initial_conftests() -> Generator[None, object, object]:
     try:
-        os.environ.update(_stops.enter_context(servers.running(in_memory=True)))  # the workers of pytest-xdist inherit it
+        # The workers of pytest-xdist inherit it.
+        os.environ.update(_stops.enter_context(servers.running(in_memory=True)))
     except servers.ServerError as error:
         raise pytest.UsageError(str(error)) from None
-    return (yield)
+    with ExitStack() as stops:
+        stops.push(_stops)  # when pytest can't begin, it doesn't say goodbye either
+        outcome = yield
+        stops.pop_all()
+    return outcome
 
 
 def pytest_unconfigure() -> None:
