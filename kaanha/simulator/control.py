@@ -14,10 +14,11 @@ from typing import Any
 from aiohttp import web
 
 from kaanha.simulator import template_endpoints
+from kaanha.simulator.creation import CATEGORIES
 from kaanha.simulator.outcomes import CARDS
 from kaanha.simulator.phone_numbers import digits_of, wa_id_of
 from kaanha.simulator.switches import camel
-from kaanha.simulator.templates import EVENTFUL
+from kaanha.simulator.templates import EVENTFUL, Template
 from kaanha.simulator.web import WORLD, Handler
 from kaanha.simulator.world import HandshakeFailed, Phone, Subscription, World
 
@@ -183,29 +184,61 @@ async def change_template(world: World, body: dict[str, Any]) -> dict[str, Any]:
         raise Refused(f"There is no template {body.get('name')} in {body.get('language')}.")
     if "status" in body and body["status"] not in EVENTFUL:
         raise Refused(f"status is one of {', '.join(EVENTFUL)}.")
-    subject = {
+    if "category" in body and body["category"] not in CATEGORIES:
+        raise Refused(f"category is one of {', '.join(CATEGORIES)}.")
+    if "components" in body and not _well_formed(body["components"]):
+        raise Refused("components are written as Meta lists them: a list of objects, each with a type.")
+    for name, change in _CHANGES.items():
+        if name in body:
+            world.tell_soon(*change(template, body))
+    return template.as_json()
+
+
+def _well_formed(components: Any) -> bool:
+    return isinstance(components, list) and all(isinstance(each, dict) and "type" in each for each in components)
+
+
+def _subject(template: Template) -> dict[str, Any]:
+    return {
         "message_template_id": template.id,
         "message_template_name": template.name,
         "message_template_language": template.language,
     }
-    if "status" in body:
-        template.pause = body.get("pause", "quality")
-        value = template_endpoints.set_status(template, body["status"], reason=body.get("reason", "NONE"))
-        world.tell_soon("message_template_status_update", value)
-    if "category" in body:
-        template.previous_category, template.category = template.category, body["category"]
-        change = {"previous_category": template.previous_category, "new_category": template.category}
-        world.tell_soon("template_category_update", subject | change)
-    if "quality" in body:
-        change = {"previous_quality_score": template.quality, "new_quality_score": body["quality"]}
-        template.quality = body["quality"]
-        world.tell_soon("message_template_quality_update", change | subject)
-    if "components" in body:
-        template.components = body["components"]
-        template.reshape()
-        text = {"message_template_element": template.shape.body_text}
-        world.tell_soon("message_template_components_update", subject | text)
-    return template.as_json()
+
+
+def _change_status(template: Template, body: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    template.pause = body.get("pause", "quality")
+    value = template_endpoints.set_status(template, body["status"], reason=body.get("reason", "NONE"))
+    return "message_template_status_update", value
+
+
+def _change_category(template: Template, body: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    template.previous_category, template.category = template.category, body["category"]
+    change = {"previous_category": template.previous_category, "new_category": template.category}
+    return "template_category_update", _subject(template) | change
+
+
+def _change_quality(template: Template, body: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    change = {"previous_quality_score": template.quality, "new_quality_score": body["quality"]}
+    template.quality = body["quality"]
+    return "message_template_quality_update", change | _subject(template)
+
+
+def _change_components(template: Template, body: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    template.components = body["components"]
+    template.reshape()
+    return "message_template_components_update", _subject(template) | {
+        "message_template_element": template.shape.body_text
+    }
+
+
+# What Meta may change about a template: each answers the callback's field and value.
+_CHANGES = {
+    "status": _change_status,
+    "category": _change_category,
+    "quality": _change_quality,
+    "components": _change_components,
+}
 
 
 async def tell_event(world: World, body: dict[str, Any]) -> dict[str, Any]:

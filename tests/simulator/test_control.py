@@ -149,6 +149,16 @@ def test_the_page_is_self_contained(meta):
         ),
         ("/preferences", {"waId": "447700900001", "value": "maybe"}, "value is stop or resume."),
         ("/template", {"name": "nothing", "language": "en_US"}, "There is no template nothing in en_US."),
+        (
+            "/template",
+            {"name": "autumn_sale", "language": "en_US", "category": "NEWS"},
+            "category is one of MARKETING, UTILITY, AUTHENTICATION.",
+        ),
+        (
+            "/template",
+            {"name": "autumn_sale", "language": "en_US", "components": [1]},
+            "components are written as Meta lists them: a list of objects, each with a type.",
+        ),
         ("/event", {"field": "account_update"}, 'An event reads like {"field": "account_update", "value": {…}}.'),
         ("/settings", {"duplicate": 2}, "duplicate: a share between 0 and 1."),
         ("/settings", [1], "The body is not a JSON object."),

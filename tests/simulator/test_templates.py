@@ -373,6 +373,15 @@ def test_quality_and_category_change_with_their_callbacks(client, meta, subscrib
     assert (listed["data"][0]["category"], listed["data"][0]["previous_category"]) == ("MARKETING", "UTILITY")
 
 
+def test_components_change_under_the_sender(client, meta, subscribed):
+    meta.template("autumn_sale", "en_US", components=body_of("Hi {{1}}, the sale is over.", "Asha"))
+
+    assert client.error(client.send(TO))[:2] == (400, 132000)
+    assert meta.wait_idle()
+    [event] = subscribed.changes("message_template_components_update")
+    assert event["message_template_element"] == "Hi {{1}}, the sale is over."
+
+
 def test_own_templates_are_added_and_replace_samples_of_the_same_name():
     own = {"name": "autumn_sale", "language": "en_US", "category": "UTILITY", "components": GOOD}
     with Simulator(speed=100, templates=[own, own | {"name": "ours"}]) as meta:
