@@ -1,0 +1,350 @@
+"""The life of a broadcast under a clock that the test turns."""
+
+import threading
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from django.db import IntegrityError, connection
+from django.test.utils import CaptureQueriesContext
+from redis import Redis
+
+from broadcasts import launch, lock, report
+from broadcasts.models import Broadcast, PauseReason, Status
+from contacts.models import Contact
+from kaanha.lib.errors import Refusal
+from kaanha.messaging import counting, sweeping
+from kaanha.messaging.models import Dispatch, Message
+from kaanha.messaging.models import Status as MessageStatus
+from kaanha.webhooks.models import Event
+from tests.factories import BroadcastFactory, ContactFactory, TagFactory
+
+NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
+SOON = NOW + timedelta(minutes=10)
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def redis(settings):
+    with Redis.from_url(settings.REDIS_URL) as client:
+        client.flushdb()
+        yield client
+
+
+def fresh(broadcast):
+    return Broadcast.objects.get(pk=broadcast.pk)
+
+
+def messages_of(broadcast):
+    return Message.objects.filter(dispatch=fresh(broadcast).dispatch)
+
+
+def settle_all(broadcast, status=MessageStatus.SKIPPED):
+    messages_of(broadcast).update(status=status, due_at=None, lease_until=None)
+
+
+def test_sending_queues_and_the_sweep_freezes_the_audience(redis, draft, people):
+    holders = people(3)
+    broadcast = draft()
+
+    launch.send(broadcast, now=NOW)
+    assert (fresh(broadcast).status, messages_of(broadcast).count()) == (Status.QUEUED, 0)
+    launch.sweep(now=NOW)
+
+    assert (fresh(broadcast).status, fresh(broadcast).started_at) == (Status.SENDING, NOW)
+    assert set(messages_of(broadcast).values_list("contact_id", "status", "due_at")) == {
+        (contact.pk, "queued", NOW) for contact in holders
+    }
+    assert counting.funnel(fresh(broadcast).dispatch_id) == counting.Funnel(total=3)
+    assert redis.get(lock.name(broadcast.organization_id)) == str(broadcast.pk).encode()
+    assert 1790 < redis.ttl(lock.name(broadcast.organization_id)) <= 1800
+
+
+def test_the_audience_is_everybody_with_any_of_the_tags_once_and_nobody_else(redis, organization, draft, people, tag):
+    other = TagFactory(organization=organization, name="vip")
+    unwanted = TagFactory(organization=organization, name="staff")
+    both = people(1, tags=[tag, other])
+    one = people(1, tags=[other])
+    people(1, tags=[tag, unwanted])
+    people(1, opted_in=False)
+    people(1, deleted_at=NOW)
+    people(1, phone=None, user_id="US.1")
+    people(1, tags=[])
+    ContactFactory().tags.set([tag], through_defaults={"added_at": NOW})  # another organization's
+
+    broadcast = draft(tags=[tag, other])
+    broadcast.excluded_tags.set([unwanted])
+    launch.send(broadcast, now=NOW)
+    launch.sweep(now=NOW)
+
+    assert set(messages_of(broadcast).values_list("contact_id", flat=True)) == {both[0].pk, one[0].pk}
+
+
+def test_a_resumed_broadcast_computes_no_new_audience(redis, draft, people):
+    people(2)
+    broadcast = draft()
+    launch.send(broadcast, now=NOW)
+    launch.sweep(now=NOW)
+    launch.pause(fresh(broadcast), now=NOW)
+    people(1)
+
+    launch.resume(fresh(broadcast), now=NOW)
+    launch.sweep(now=NOW)
+
+    assert (fresh(broadcast).status, messages_of(broadcast).count()) == (Status.SENDING, 2)
+    assert fresh(broadcast).dispatch.held_at is None
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (lambda b: b.tags.clear(), "It has no tags: choose at least one tag whose holders receive it."),
+        (
+            lambda b: Contact.objects.update(opted_in=False),
+            "There is nobody to send to: no opted-in contact with a phone number has any of its tags.",
+        ),
+        (
+            lambda b: setattr(b.template, "status", "PAUSED"),
+            "Template new_arrivals (en_US) is paused by meta at Meta: only approved templates can be sent.",
+        ),
+    ],
+)
+def test_what_cannot_work_is_refused_with_a_sentence(redis, draft, people, change, sentence):
+    people(1)
+    broadcast = draft()
+    change(broadcast)
+
+    with pytest.raises(Refusal) as refusal:
+        launch.send(broadcast, now=NOW)
+
+    assert str(refusal.value) == sentence
+    assert fresh(broadcast).status == Status.DRAFT
+
+
+def test_an_unmapped_variable_is_refused_by_name(redis, draft, people):
+    people(1)
+
+    with pytest.raises(Refusal, match=r"first_name.*has no value"):
+        launch.send(draft(variables={}), now=NOW)
+
+
+def test_a_time_in_the_past_is_refused_in_the_organizations_time(redis, draft, people):
+    people(1)
+
+    with pytest.raises(Refusal) as refusal:
+        launch.schedule(draft(), at=NOW, now=NOW)
+
+    assert str(refusal.value) == "2026-11-23 17:30 IST has passed already: choose a time in the future."
+
+
+def test_a_scheduled_broadcast_goes_when_it_is_due_and_not_before(redis, draft, people):
+    people(1)
+    broadcast = draft()
+    launch.schedule(broadcast, at=SOON, now=NOW)
+
+    launch.sweep(now=SOON - timedelta(seconds=1))
+    assert fresh(broadcast).status == Status.SCHEDULED
+    launch.sweep(now=SOON)
+    assert fresh(broadcast).status == Status.SENDING
+
+
+@pytest.mark.parametrize(("late", "status"), [(59, Status.SENDING), (60, Status.PAUSED)])
+def test_a_broadcast_that_falls_due_an_hour_late_is_paused_and_says_why(redis, draft, people, late, status):
+    people(1)
+    broadcast = draft()
+    launch.schedule(broadcast, at=SOON, now=NOW)
+
+    launch.sweep(now=SOON + timedelta(minutes=late))
+
+    assert fresh(broadcast).status == status
+    if status == Status.PAUSED:
+        assert fresh(broadcast).pause_reason == PauseReason.LATE
+        assert fresh(broadcast).status_detail == (
+            "It was due on 2026-11-23 at 17:40 IST, while the system was down. Resume it to send it now."
+        )
+
+
+def test_a_second_broadcast_waits_says_for_what_and_starts_by_itself(redis, draft, people):
+    people(1)
+    first, second = draft(name="First"), draft(name="Second")
+    launch.send(first, now=NOW)
+    launch.send(second, now=NOW + timedelta(seconds=1))
+    launch.sweep(now=NOW)
+
+    assert (fresh(first).status, fresh(second).status) == (Status.SENDING, Status.QUEUED)
+    assert launch.waits_for(fresh(second)) == first
+    settle_all(first)
+    launch.sweep(now=NOW)
+    assert (fresh(first).status, fresh(second).status) == (Status.COMPLETED, Status.SENDING)
+
+
+def test_another_organizations_broadcast_does_not_wait(redis, draft, people):
+    people(1)
+    first = draft()
+    other = BroadcastFactory(status=Status.QUEUED, queued_at=NOW)
+    launch.send(first, now=NOW)
+
+    launch.sweep(now=NOW)
+
+    assert (fresh(first).status, fresh(other).status) == (Status.SENDING, Status.SENDING)
+
+
+def test_the_database_refuses_a_second_sending_broadcast_by_itself(draft):
+    dispatches = [Dispatch.objects.create(**dispatch_of(draft())) for _ in range(2)]
+    draft(status=Status.SENDING, dispatch=dispatches[0])
+
+    with pytest.raises(IntegrityError, match="broadcast_one_sending"):
+        draft(status=Status.SENDING, dispatch=dispatches[1])
+
+
+def dispatch_of(broadcast):
+    return {
+        "organization": broadcast.organization,
+        "kind": "broadcast",
+        "phone_number": broadcast.phone_number,
+        "lane": "marketing",
+    }
+
+
+def test_a_foreign_lock_is_replaced_when_no_other_broadcast_is_sending(redis, draft, people):
+    people(1)
+    broadcast = draft()
+    redis.set(lock.name(broadcast.organization_id), "987654321", ex=1800)
+    launch.send(broadcast, now=NOW)
+
+    launch.sweep(now=NOW)
+
+    assert fresh(broadcast).status == Status.SENDING
+    assert redis.get(lock.name(broadcast.organization_id)) == str(broadcast.pk).encode()
+
+
+def test_with_redis_away_the_broadcast_starts_all_the_same(settings, draft, people):
+    settings.REDIS_URL = "redis://127.0.0.1:1/0"
+    people(1)
+    broadcast = draft()
+    launch.send(broadcast, now=NOW)
+
+    launch.sweep(now=NOW)
+
+    assert fresh(broadcast).status == Status.SENDING
+
+
+def test_completion_is_recorded_once_with_the_funnel_and_frees_the_lock(redis, draft, people):
+    people(2)
+    broadcast = draft(name="Autumn")
+    launch.send(broadcast, now=NOW)
+    launch.sweep(now=NOW)
+    settle_all(broadcast)
+    counting.recount(fresh(broadcast).dispatch_id)
+
+    launch.sweep(now=SOON)
+    launch.sweep(now=SOON)
+
+    assert (fresh(broadcast).status, fresh(broadcast).completed_at) == (Status.COMPLETED, SOON)
+    event = Event.objects.get(kind="broadcast.completed")
+    assert event.organization == broadcast.organization
+    assert (event.data["id"], event.data["total"], event.data["skipped"]) == (broadcast.public_id, 2, {"": 2})
+    assert redis.get(lock.name(broadcast.organization_id)) is None
+
+
+def test_a_message_on_its_way_keeps_the_broadcast_open(redis, draft, people):
+    people(1)
+    broadcast = draft()
+    launch.send(broadcast, now=NOW)
+    launch.sweep(now=NOW)
+    messages_of(broadcast).update(status="sending", due_at=None, lease_until=SOON)
+
+    launch.sweep(now=NOW)
+
+    assert fresh(broadcast).status == Status.SENDING
+
+
+def test_canceling_skips_the_rest_and_stays_canceled(redis, draft, people):
+    people(3)
+    broadcast = draft()
+    launch.send(broadcast, now=NOW)
+    launch.sweep(now=NOW)
+
+    launch.cancel(fresh(broadcast), now=NOW)
+    assert report.summary(fresh(broadcast))["waiting"] == 3
+    sweeping.skip_canceled(now=NOW)
+    launch.sweep(now=NOW)
+
+    summary = report.summary(fresh(broadcast))
+    assert (summary["status"], summary["waiting"], summary["skipped"]) == ("canceled", 0, {"canceled": 3})
+    assert not Event.objects.filter(kind="broadcast.completed").exists()
+
+
+def test_a_hold_of_the_sending_loop_pauses_the_broadcast_with_its_words(redis, draft, people):
+    people(1)
+    broadcast = draft()
+    launch.send(broadcast, now=NOW)
+    launch.sweep(now=NOW)
+    Dispatch.objects.update(held_at=NOW, hold_reason="template", hold_detail="Meta paused the template.")
+
+    launch.sweep(now=NOW)
+
+    paused = fresh(broadcast)
+    assert (paused.status, paused.pause_reason, paused.status_detail) == (
+        Status.PAUSED,
+        PauseReason.TEMPLATE,
+        "Meta paused the template.",
+    )
+
+
+def test_with_nothing_to_claim_for_minutes_it_pauses_and_resumes_by_itself(redis, draft, people):
+    people(1)
+    broadcast = draft()
+    launch.send(broadcast, now=NOW)
+    launch.sweep(now=NOW)
+    messages_of(broadcast).update(due_at=SOON)
+
+    launch.sweep(now=NOW)
+    assert (fresh(broadcast).pause_reason, fresh(broadcast).resume_at) == (PauseReason.NOTHING_TO_DO, SOON)
+    launch.sweep(now=SOON)
+    assert (fresh(broadcast).status, fresh(broadcast).dispatch.held_at) == (Status.SENDING, None)
+
+
+@pytest.mark.parametrize("act", [launch.pause, launch.resume, launch.cancel])
+def test_what_has_ended_cannot_be_moved(draft, act):
+    broadcast = draft(status=Status.COMPLETED)
+
+    with pytest.raises(Refusal, match="is completed"):
+        act(broadcast, now=NOW)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_two_sweeps_at_once_start_one_broadcast_once(redis, draft, people):
+    """Without the row lock in `_begin` both froze the audience, and the second failed on the dispatch's uniqueness."""
+    people(20)
+    broadcast = draft()
+    launch.send(broadcast, now=NOW)
+    barrier = threading.Barrier(4)
+
+    def sweep():
+        barrier.wait()
+        launch.sweep(now=NOW)
+        connection.close()
+
+    threads = [threading.Thread(target=sweep) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert Dispatch.objects.count() == 1
+    assert messages_of(broadcast).count() == 20
+    assert counting.funnel(fresh(broadcast).dispatch_id).total == 20
+
+
+def test_the_launch_costs_the_same_however_many_recipients(redis, draft, people):
+    def queries(count):
+        people(count)
+        broadcast = fresh(draft())
+        launch.send(broadcast, now=NOW)
+        with CaptureQueriesContext(connection) as captured:
+            launch.sweep(now=NOW)
+        launch.cancel(fresh(broadcast), now=NOW)
+        return len(captured)
+
+    assert queries(1) == queries(40) <= 17
