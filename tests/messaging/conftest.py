@@ -36,7 +36,7 @@ def utility(number):
 
 @pytest.fixture
 def queue(number, marketing, utility):
-    """queue(3) puts three marketing messages of one dispatch into the ledger; queue(1, contacts=…, category="UTILITY")."""
+    """queue(3) puts three marketing messages of one dispatch into the ledger; or queue(1, category="UTILITY")."""
 
     def put(count=1, *, category="MARKETING", contacts=None, dispatch=None, **fields):
         template = marketing if category == "MARKETING" else utility
