@@ -490,9 +490,37 @@ def test_fields_that_nobody_asks_for_are_named():
 # --- anything at all ---------------------------------------------------------------------------------------------
 
 NAMES = st.sampled_from(
-    "entry changes field value metadata phone_number_id statuses messages contacts id type status timestamp recipient_id "
-    "errors pricing from text body system context wa_id user_preferences event message_template_id restriction_info "
-    "other_info interactive edit".split()
+    [
+        "entry",
+        "changes",
+        "field",
+        "value",
+        "metadata",
+        "phone_number_id",
+        "statuses",
+        "messages",
+        "contacts",
+        "id",
+        "type",
+        "status",
+        "timestamp",
+        "recipient_id",
+        "errors",
+        "pricing",
+        "from",
+        "text",
+        "body",
+        "system",
+        "context",
+        "wa_id",
+        "user_preferences",
+        "event",
+        "message_template_id",
+        "restriction_info",
+        "other_info",
+        "interactive",
+        "edit",
+    ]
 )
 SCALARS = (
     st.none()
