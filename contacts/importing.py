@@ -234,14 +234,15 @@ class _Chunk:
     def _write(self, lines: Mapping[int, Line]) -> Counter[str]:
         """In the order of locks: new contacts by phone, existing ones by id, their consent, then tags."""
         created = dict(self._run(_CREATE))
-        held = [_Held(*row) for row in self._run(_HOLD, created=list(created.values()))]
+        held = [_Held(*row) for row in self._run(_HOLD)]
         changed = {one.contact for one in held if one.deleted or one.differs}
         self._run(_UPDATE, contacts=list(changed))
         changed |= self._settle_consent(held, lines)
         contacts = created | {one.line: one.contact for one in held}
         added, tagged = self._tag(contacts, lines)
+        changed |= tagged
         for number, contact in contacts.items():
-            news = "updated" if contact in changed | tagged else "unchanged"
+            news = "updated" if contact in changed else "unchanged"
             lines[number].outcome = "created" if number in created else news
         return added
 
@@ -343,6 +344,7 @@ WHERE seen.phone = again.phone::bigint AND seen.line <> again.line
 RETURNING again.line, seen.line
 """
 
+# Leaves in the temporary table the rows whose contacts were there before.
 _CREATE = """
 WITH created AS (
     INSERT INTO contacts_contact (
@@ -366,6 +368,8 @@ WITH created AS (
     INSERT INTO contacts_consentchange (organization_id, contact_id, opted_in, source, proof, by_id, at)
     SELECT %(organization)s, id, opted_in, 'import', %(proof)s || line, %(by)s, %(at)s
     FROM newcomers WHERE opted_in IS NOT NULL ORDER BY line
+), settled AS (
+    DELETE FROM import_row USING newcomers WHERE import_row.line = newcomers.line
 ), events AS (
     INSERT INTO contacts_contactevent (organization_id, kind, contact_id, source, at)
     SELECT %(organization)s, 'created', id, 'import', %(at)s FROM newcomers ORDER BY line
@@ -382,7 +386,6 @@ SELECT
     contact.opted_in, contact.opted_out_at, contact.opt_out_source
 FROM import_row AS row
 JOIN contacts_contact AS contact ON contact.organization_id = %(organization)s AND contact.phone = row.phone
-WHERE contact.id <> ALL(%(created)s)
 ORDER BY contact.id
 FOR NO KEY UPDATE OF contact
 """

@@ -287,7 +287,8 @@ def _with_the_rest(rows: list[str], people: list[Person], chance: random.Random)
         if place in places:
             yield f"{places[place]}\n"
         yield row
-    first = [person for person in people if _written(person.cells) in set(rows[: last // 2])]
+    early = set(rows[: last // 2])
+    first = [person for person in people if _written(person.cells) in early]
     for place, row in enumerate(rows[last:]):
         if place < REPEATED:
             again = first[place * 7].cells

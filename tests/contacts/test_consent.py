@@ -22,7 +22,7 @@ def history(contact: Contact) -> list[tuple]:
     return list(changes.values_list("opted_in", "source", "proof", "at"))
 
 
-def never_asked(**fields) -> Contact:
+def never_asked(**fields):
     return ContactFactory(opted_in=False, **fields)
 
 

@@ -129,7 +129,7 @@ class TestRemove:
 
 
 class TestAutoTag:
-    def rule(self, organization, match, text, **fields) -> None:
+    def rule(self, organization, match, text, **fields):
         tag = TagFactory(organization=organization, name=f"{match} {text}")
         AutoTagRule.objects.create(organization=organization, match=match, text=text, tag=tag, **fields)
 
