@@ -50,7 +50,7 @@ def serving(*answers):
         server.server_close()
 
 
-def graph(url, token="token"):  # noqa: S107
+def graph(url, token="token"):
     return Graph(url, token, pause=lambda seconds: None)
 
 
