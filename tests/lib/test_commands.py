@@ -40,7 +40,7 @@ class DatabaseTroubleError(Exception):
 def run(command, *argv):
     """The command as the shell runs it: its exit code, stdout and stderr."""
     command.stdout._out, command.stderr._out = out, err = StringIO(), StringIO()
-    code = 0
+    code: object = 0
     try:
         command.run_from_argv(["manage.py", "example", *argv])
     except SystemExit as stopped:

@@ -133,7 +133,7 @@ def test_a_template_without_variables_has_no_slots_and_sends_no_components():
 def test_what_cannot_be_sent_is_refused_in_a_sentence(component, word):
     components = [*body("Hi"), component]
 
-    assert word in unsupported(components)
+    assert word in (unsupported(components) or "")
     assert problems(components, "POSITIONAL", {}) == [unsupported(components)]
     with pytest.raises(Refusal, match=word):
         prepare(components, "POSITIONAL", {})

@@ -5,6 +5,7 @@ import json
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import StringIO
+from typing import Any
 
 import pytest
 from django.core.management import call_command
@@ -213,7 +214,7 @@ def test_a_number_of_another_organization_is_refused(organization, cloud_api, wa
 @pytest.fixture
 def stand_in(settings):
     """A server that answers every management call as the test sets it."""
-    answers = {"status": 404, "body": b"Not Found"}
+    answers: dict[str, Any] = {"status": 404, "body": b"Not Found"}
 
     class Handler(BaseHTTPRequestHandler):
         def answer(self):

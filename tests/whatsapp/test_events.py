@@ -14,7 +14,6 @@ from kaanha.whatsapp.cloud_api.events import (
     Inbound,
     NumberChanged,
     NumberError,
-    NumberUpdate,
     Other,
     Parsed,
     Preference,
@@ -120,7 +119,18 @@ def test_every_level_is_walked():
     assert len(parse(json.dumps({"entry": [entry, entry]}).encode()).receipts) == 8
 
 
-BROKEN = [None, 7, "text", [], [{}], True, {}, {"id": None}, {"id": "wamid.X"}, {"id": "x" * 300, "status": "sent"}]
+BROKEN: list[object] = [
+    None,
+    7,
+    "text",
+    [],
+    [{}],
+    True,
+    {},
+    {"id": None},
+    {"id": "wamid.X"},
+    {"id": "x" * 300, "status": "sent"},
+]
 
 
 @pytest.mark.parametrize("broken", BROKEN)
@@ -327,7 +337,7 @@ def test_a_message_to_no_number_is_a_problem():
 
 
 def test_a_payload_too_deep_to_store_is_cut():
-    deep = "end"
+    deep: object = "end"
     for _ in range(100):
         deep = [deep]
 
@@ -461,7 +471,8 @@ def test_a_template_event_that_says_too_little_is_a_problem(value):
 def test_limits_and_throughput(field, value, expected):
     [update] = parse(changes((field, value), time=1795000000)).number_updates
 
-    assert update == NumberUpdate("300000000000001", *expected, at(1795000000))
+    assert (update.display_number, update.event, update.limit) == expected
+    assert (update.waba_id, update.at) == ("300000000000001", at(1795000000))
 
 
 def test_a_restricted_account():
