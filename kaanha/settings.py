@@ -195,8 +195,6 @@ CELERY_BEAT_SCHEDULE = {
 # Meta's address with the version of its API; the simulator's while rehearsing.
 WHATSAPP_API_URL = env.str("WHATSAPP_API_URL", default="https://graph.facebook.com/v25.0").rstrip("/")
 WHATSAPP_TIMEOUT = timedelta(seconds=env.float("WHATSAPP_TIMEOUT_SECONDS", default=30))
-if not timedelta(0) < WHATSAPP_TIMEOUT <= timedelta(seconds=50):
-    raise ImproperlyConfigured("WHATSAPP_TIMEOUT_SECONDS must be between 0 and 50: a claim ends after 60 seconds.")
 # Source: Webhooks, "up to 3 MB".
 CALLBACK_MAX_BYTES = 3 * 1024 * 1024
 # Two-letter countries to which Meta delivers no MARKETING. Source: Cloud API, "Per-user marketing template limits".
@@ -204,6 +202,10 @@ MARKETING_BLOCKED_COUNTRIES = env.list("MARKETING_BLOCKED_COUNTRIES", default=["
 
 # --- sending -----------------------------------------------------------------------------------------------------
 
+# A process that hasn't settled what it claimed by then is gone. Longer than the HTTP timeout by what settling takes.
+SEND_LEASE = timedelta(seconds=env.float("SEND_LEASE_SECONDS", default=60))
+if not timedelta(0) < WHATSAPP_TIMEOUT < SEND_LEASE:
+    raise ImproperlyConfigured("WHATSAPP_TIMEOUT_SECONDS must be shorter than SEND_LEASE_SECONDS, and both above 0.")
 # How many processes may send for one phone number at the same time.
 SEND_SLOTS = env.int("SEND_SLOTS", default=2)
 

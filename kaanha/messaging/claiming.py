@@ -13,12 +13,13 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from django.conf import settings
 from django.db import connection, transaction
 
 from kaanha.lib import public_ids
 from kaanha.lib.errors import Refusal
 from kaanha.messaging import caps, counting, policy
-from kaanha.messaging.models import LEASE, Dispatch, Message, SkipReason
+from kaanha.messaging.models import Dispatch, Message, SkipReason
 from kaanha.messaging.policy import Addressee
 from kaanha.whatsapp.cloud_api import payloads
 from templates_app import rendering
@@ -251,7 +252,7 @@ def _mark_sending(envelopes: list[Envelope], *, now: datetime) -> None:
         parameters = [json.dumps(envelope.parameters) for envelope in envelopes]
         keys = [envelope.id for envelope in envelopes]
         with connection.cursor() as cursor:
-            cursor.execute(_SENDING, [now + LEASE, envelopes[0].token, keys, parameters])
+            cursor.execute(_SENDING, [now + settings.SEND_LEASE, envelopes[0].token, keys, parameters])
 
 
 def _defer(cases: list[_Case]) -> None:

@@ -15,7 +15,6 @@ from kaanha.organizations.models import Organization, OwnedModel, OwnedQuerySet
 from kaanha.whatsapp.models import MetaApp, PhoneNumber
 from templates_app.models import MessageTemplate
 
-LEASE = timedelta(seconds=60)  # longer than the HTTP timeout: when it ends, the process that claimed is gone
 CAP_WINDOW = timedelta(hours=24)  # MARKETING at most once per contact in it
 REPLY_WINDOW = timedelta(hours=72)  # a reply without a quote belongs to the last message within it
 
