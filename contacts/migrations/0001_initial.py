@@ -7,170 +7,337 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     initial = True
 
     dependencies = [
-        ('organizations', '0001_initial'),
+        ("organizations", "0001_initial"),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 
     operations = [
         migrations.CreateModel(
-            name='Contact',
+            name="Contact",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('phone', models.CharField(blank=True, help_text='International, with plus: +919876543210', max_length=16, null=True)),
-                ('wa_id', models.CharField(blank=True, editable=False, max_length=20, null=True)),
-                ('user_id', models.CharField(blank=True, editable=False, max_length=128, null=True)),
-                ('country', models.CharField(blank=True, editable=False, max_length=2)),
-                ('name', models.CharField(blank=True, max_length=200)),
-                ('email', models.EmailField(blank=True, max_length=254)),
-                ('attributes', models.JSONField(blank=True, default=dict)),
-                ('opted_in', models.BooleanField(default=False)),
-                ('opted_in_at', models.DateTimeField(blank=True, editable=False, null=True)),
-                ('opt_in_source', models.CharField(blank=True, choices=[('inbound', 'The contact wrote'), ('operator', 'An operator'), ('import', 'An import'), ('api', 'The API')], editable=False, max_length=10)),
-                ('opt_in_proof', models.CharField(blank=True, editable=False, max_length=256)),
-                ('opted_out_at', models.DateTimeField(blank=True, editable=False, null=True)),
-                ('opt_out_source', models.CharField(blank=True, choices=[('inbound', 'The contact wrote'), ('operator', 'An operator'), ('import', 'An import'), ('api', 'The API')], editable=False, max_length=10)),
-                ('marketing_opted_out_at', models.DateTimeField(blank=True, editable=False, null=True)),
-                ('created_at', models.DateTimeField(auto_now_add=True)),
-                ('updated_at', models.DateTimeField(auto_now=True)),
-                ('deleted_at', models.DateTimeField(blank=True, editable=False, null=True)),
-                ('organization', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.CASCADE, related_name='+', to='organizations.organization')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                (
+                    "phone",
+                    models.CharField(
+                        blank=True, help_text="International, with plus: +919876543210", max_length=16, null=True
+                    ),
+                ),
+                ("wa_id", models.CharField(blank=True, editable=False, max_length=20, null=True)),
+                ("user_id", models.CharField(blank=True, editable=False, max_length=128, null=True)),
+                ("country", models.CharField(blank=True, editable=False, max_length=2)),
+                ("name", models.CharField(blank=True, max_length=200)),
+                ("email", models.EmailField(blank=True, max_length=254)),
+                ("attributes", models.JSONField(blank=True, default=dict)),
+                ("opted_in", models.BooleanField(default=False)),
+                ("opted_in_at", models.DateTimeField(blank=True, editable=False, null=True)),
+                (
+                    "opt_in_source",
+                    models.CharField(
+                        blank=True,
+                        choices=[
+                            ("inbound", "The contact wrote"),
+                            ("operator", "An operator"),
+                            ("import", "An import"),
+                            ("api", "The API"),
+                        ],
+                        editable=False,
+                        max_length=10,
+                    ),
+                ),
+                ("opt_in_proof", models.CharField(blank=True, editable=False, max_length=256)),
+                ("opted_out_at", models.DateTimeField(blank=True, editable=False, null=True)),
+                (
+                    "opt_out_source",
+                    models.CharField(
+                        blank=True,
+                        choices=[
+                            ("inbound", "The contact wrote"),
+                            ("operator", "An operator"),
+                            ("import", "An import"),
+                            ("api", "The API"),
+                        ],
+                        editable=False,
+                        max_length=10,
+                    ),
+                ),
+                ("marketing_opted_out_at", models.DateTimeField(blank=True, editable=False, null=True)),
+                ("created_at", models.DateTimeField(auto_now_add=True)),
+                ("updated_at", models.DateTimeField(auto_now=True)),
+                ("deleted_at", models.DateTimeField(blank=True, editable=False, null=True)),
+                (
+                    "organization",
+                    models.ForeignKey(
+                        db_index=False,
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="+",
+                        to="organizations.organization",
+                    ),
+                ),
             ],
         ),
         migrations.CreateModel(
-            name='ConsentChange',
+            name="ConsentChange",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('opted_in', models.BooleanField()),
-                ('source', models.CharField(choices=[('inbound', 'The contact wrote'), ('operator', 'An operator'), ('import', 'An import'), ('api', 'The API')], max_length=10)),
-                ('proof', models.CharField(blank=True, max_length=256)),
-                ('at', models.DateTimeField()),
-                ('by', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='+', to=settings.AUTH_USER_MODEL)),
-                ('organization', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='+', to='organizations.organization')),
-                ('contact', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='consent_changes', to='contacts.contact')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("opted_in", models.BooleanField()),
+                (
+                    "source",
+                    models.CharField(
+                        choices=[
+                            ("inbound", "The contact wrote"),
+                            ("operator", "An operator"),
+                            ("import", "An import"),
+                            ("api", "The API"),
+                        ],
+                        max_length=10,
+                    ),
+                ),
+                ("proof", models.CharField(blank=True, max_length=256)),
+                ("at", models.DateTimeField()),
+                (
+                    "by",
+                    models.ForeignKey(
+                        blank=True,
+                        null=True,
+                        on_delete=django.db.models.deletion.SET_NULL,
+                        related_name="+",
+                        to=settings.AUTH_USER_MODEL,
+                    ),
+                ),
+                (
+                    "organization",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE, related_name="+", to="organizations.organization"
+                    ),
+                ),
+                (
+                    "contact",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="consent_changes",
+                        to="contacts.contact",
+                    ),
+                ),
             ],
             options={
-                'abstract': False,
+                "abstract": False,
             },
         ),
         migrations.CreateModel(
-            name='Import',
+            name="Import",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('file_name', models.CharField(max_length=255)),
-                ('started_at', models.DateTimeField()),
-                ('finished_at', models.DateTimeField(null=True)),
-                ('total', models.PositiveIntegerField(default=0)),
-                ('created', models.PositiveIntegerField(default=0)),
-                ('updated', models.PositiveIntegerField(default=0)),
-                ('unchanged', models.PositiveIntegerField(default=0)),
-                ('rejected', models.PositiveIntegerField(default=0)),
-                ('warnings', models.PositiveIntegerField(default=0)),
-                ('by', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='+', to=settings.AUTH_USER_MODEL)),
-                ('organization', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='+', to='organizations.organization')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("file_name", models.CharField(max_length=255)),
+                ("started_at", models.DateTimeField()),
+                ("finished_at", models.DateTimeField(null=True)),
+                ("total", models.PositiveIntegerField(default=0)),
+                ("created", models.PositiveIntegerField(default=0)),
+                ("updated", models.PositiveIntegerField(default=0)),
+                ("unchanged", models.PositiveIntegerField(default=0)),
+                ("rejected", models.PositiveIntegerField(default=0)),
+                ("warnings", models.PositiveIntegerField(default=0)),
+                (
+                    "by",
+                    models.ForeignKey(
+                        blank=True,
+                        null=True,
+                        on_delete=django.db.models.deletion.SET_NULL,
+                        related_name="+",
+                        to=settings.AUTH_USER_MODEL,
+                    ),
+                ),
+                (
+                    "organization",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE, related_name="+", to="organizations.organization"
+                    ),
+                ),
             ],
             options={
-                'abstract': False,
+                "abstract": False,
             },
         ),
         migrations.CreateModel(
-            name='ImportRemark',
+            name="ImportRemark",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('line', models.PositiveIntegerField()),
-                ('rejected', models.BooleanField()),
-                ('reason', models.CharField(max_length=300)),
-                ('row', models.JSONField()),
-                ('upload', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='remarks', to='contacts.import')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("line", models.PositiveIntegerField()),
+                ("rejected", models.BooleanField()),
+                ("reason", models.CharField(max_length=300)),
+                ("row", models.JSONField()),
+                (
+                    "upload",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE, related_name="remarks", to="contacts.import"
+                    ),
+                ),
             ],
         ),
         migrations.CreateModel(
-            name='Tag',
+            name="Tag",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('name', models.CharField(max_length=100)),
-                ('created_at', models.DateTimeField(auto_now_add=True)),
-                ('organization', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='+', to='organizations.organization')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("name", models.CharField(max_length=100)),
+                ("created_at", models.DateTimeField(auto_now_add=True)),
+                (
+                    "organization",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE, related_name="+", to="organizations.organization"
+                    ),
+                ),
             ],
         ),
         migrations.CreateModel(
-            name='ContactTag',
+            name="ContactTag",
             fields=[
-                ('pk', models.CompositePrimaryKey('contact_id', 'tag_id', blank=True, editable=False, primary_key=True, serialize=False)),
-                ('added_at', models.DateTimeField()),
-                ('contact', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.CASCADE, related_name='+', to='contacts.contact')),
-                ('tag', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.CASCADE, related_name='+', to='contacts.tag')),
+                (
+                    "pk",
+                    models.CompositePrimaryKey(
+                        "contact_id", "tag_id", blank=True, editable=False, primary_key=True, serialize=False
+                    ),
+                ),
+                ("added_at", models.DateTimeField()),
+                (
+                    "contact",
+                    models.ForeignKey(
+                        db_index=False,
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="+",
+                        to="contacts.contact",
+                    ),
+                ),
+                (
+                    "tag",
+                    models.ForeignKey(
+                        db_index=False, on_delete=django.db.models.deletion.CASCADE, related_name="+", to="contacts.tag"
+                    ),
+                ),
             ],
         ),
         migrations.CreateModel(
-            name='ContactEvent',
+            name="ContactEvent",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('kind', models.CharField(choices=[('created', 'Contact created'), ('tag_added', 'Tag added')], max_length=10)),
-                ('source', models.CharField(max_length=10)),
-                ('at', models.DateTimeField()),
-                ('handled_at', models.DateTimeField(null=True)),
-                ('contact', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.CASCADE, related_name='+', to='contacts.contact')),
-                ('organization', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.CASCADE, related_name='+', to='organizations.organization')),
-                ('tag', models.ForeignKey(db_index=False, null=True, on_delete=django.db.models.deletion.CASCADE, related_name='+', to='contacts.tag')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                (
+                    "kind",
+                    models.CharField(
+                        choices=[("created", "Contact created"), ("tag_added", "Tag added")], max_length=10
+                    ),
+                ),
+                ("source", models.CharField(max_length=10)),
+                ("at", models.DateTimeField()),
+                ("handled_at", models.DateTimeField(null=True)),
+                (
+                    "contact",
+                    models.ForeignKey(
+                        db_index=False,
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="+",
+                        to="contacts.contact",
+                    ),
+                ),
+                (
+                    "organization",
+                    models.ForeignKey(
+                        db_index=False,
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="+",
+                        to="organizations.organization",
+                    ),
+                ),
+                (
+                    "tag",
+                    models.ForeignKey(
+                        db_index=False,
+                        null=True,
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="+",
+                        to="contacts.tag",
+                    ),
+                ),
             ],
         ),
         migrations.AddField(
-            model_name='contact',
-            name='tags',
-            field=models.ManyToManyField(blank=True, related_name='contacts', through='contacts.ContactTag', to='contacts.tag'),
+            model_name="contact",
+            name="tags",
+            field=models.ManyToManyField(
+                blank=True, related_name="contacts", through="contacts.ContactTag", to="contacts.tag"
+            ),
         ),
         migrations.CreateModel(
-            name='AutoTagRule',
+            name="AutoTagRule",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('match', models.CharField(choices=[('contains', 'contains'), ('exact', 'is exactly'), ('startsWith', 'starts with')], max_length=10)),
-                ('text', models.CharField(max_length=200)),
-                ('active', models.BooleanField(default=True)),
-                ('organization', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='+', to='organizations.organization')),
-                ('tag', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='+', to='contacts.tag')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                (
+                    "match",
+                    models.CharField(
+                        choices=[("contains", "contains"), ("exact", "is exactly"), ("startsWith", "starts with")],
+                        max_length=10,
+                    ),
+                ),
+                ("text", models.CharField(max_length=200)),
+                ("active", models.BooleanField(default=True)),
+                (
+                    "organization",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE, related_name="+", to="organizations.organization"
+                    ),
+                ),
+                (
+                    "tag",
+                    models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name="+", to="contacts.tag"),
+                ),
             ],
             options={
-                'abstract': False,
+                "abstract": False,
             },
         ),
         migrations.AddConstraint(
-            model_name='tag',
-            constraint=models.UniqueConstraint(models.F('organization'), django.db.models.functions.text.Lower('name'), name='tag_name_once'),
+            model_name="tag",
+            constraint=models.UniqueConstraint(
+                models.F("organization"), django.db.models.functions.text.Lower("name"), name="tag_name_once"
+            ),
         ),
         migrations.AddIndex(
-            model_name='contacttag',
-            index=models.Index(fields=['tag', 'contact'], name='contact_tag_holders'),
+            model_name="contacttag",
+            index=models.Index(fields=["tag", "contact"], name="contact_tag_holders"),
         ),
         migrations.AddIndex(
-            model_name='contactevent',
-            index=models.Index(condition=models.Q(('handled_at', None)), fields=['id'], name='contact_event_open'),
+            model_name="contactevent",
+            index=models.Index(condition=models.Q(("handled_at", None)), fields=["id"], name="contact_event_open"),
         ),
         migrations.AddIndex(
-            model_name='contactevent',
-            index=models.Index(fields=['contact', 'id'], name='contact_event_contact'),
+            model_name="contactevent",
+            index=models.Index(fields=["contact", "id"], name="contact_event_contact"),
         ),
         migrations.AddIndex(
-            model_name='contact',
-            index=models.Index(condition=models.Q(('wa_id__isnull', False)), fields=['organization', 'wa_id'], name='contact_wa_id'),
+            model_name="contact",
+            index=models.Index(
+                condition=models.Q(("wa_id__isnull", False)), fields=["organization", "wa_id"], name="contact_wa_id"
+            ),
         ),
         migrations.AddIndex(
-            model_name='contact',
-            index=models.Index(condition=models.Q(('deleted_at', None)), fields=['organization', '-id'], name='contact_newest'),
+            model_name="contact",
+            index=models.Index(
+                condition=models.Q(("deleted_at", None)), fields=["organization", "-id"], name="contact_newest"
+            ),
         ),
         migrations.AddConstraint(
-            model_name='contact',
-            constraint=models.UniqueConstraint(fields=('organization', 'phone'), name='contact_phone_once'),
+            model_name="contact",
+            constraint=models.UniqueConstraint(fields=("organization", "phone"), name="contact_phone_once"),
         ),
         migrations.AddConstraint(
-            model_name='contact',
-            constraint=models.UniqueConstraint(fields=('organization', 'user_id'), name='contact_user_id_once'),
+            model_name="contact",
+            constraint=models.UniqueConstraint(fields=("organization", "user_id"), name="contact_user_id_once"),
         ),
         migrations.AddConstraint(
-            model_name='contact',
-            constraint=models.CheckConstraint(condition=models.Q(('phone__isnull', False), ('user_id__isnull', False), _connector='OR'), name='contact_known_somehow'),
+            model_name="contact",
+            constraint=models.CheckConstraint(
+                condition=models.Q(("phone__isnull", False), ("user_id__isnull", False), _connector="OR"),
+                name="contact_known_somehow",
+            ),
         ),
     ]

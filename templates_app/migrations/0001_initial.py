@@ -5,38 +5,86 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     initial = True
 
     dependencies = [
-        ('organizations', '0001_initial'),
-        ('whatsapp', '0001_initial'),
+        ("organizations", "0001_initial"),
+        ("whatsapp", "0001_initial"),
     ]
 
     operations = [
         migrations.CreateModel(
-            name='MessageTemplate',
+            name="MessageTemplate",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('meta_id', models.CharField(blank=True, max_length=64)),
-                ('name', models.CharField(max_length=512)),
-                ('language', models.CharField(max_length=20)),
-                ('category', models.CharField(choices=[('MARKETING', 'Marketing'), ('UTILITY', 'Utility'), ('AUTHENTICATION', 'Authentication')], max_length=20)),
-                ('status', models.CharField(choices=[('APPROVED', 'Approved'), ('PENDING', 'In review'), ('IN_APPEAL', 'In appeal'), ('FLAGGED', 'Flagged'), ('REJECTED', 'Rejected'), ('PAUSED', 'Paused by Meta'), ('DISABLED', 'Disabled by Meta'), ('LOCKED', 'Locked'), ('ARCHIVED', 'Archived'), ('LIMIT_EXCEEDED', 'Limit exceeded'), ('PENDING_DELETION', 'Being deleted'), ('DELETED', 'Deleted')], default='PENDING', max_length=30)),
-                ('parameter_format', models.CharField(choices=[('POSITIONAL', '{{1}}'), ('NAMED', '{{name}}')], default='POSITIONAL', max_length=12)),
-                ('components', models.JSONField(default=list)),
-                ('quality', models.CharField(blank=True, max_length=10)),
-                ('rejected_reason', models.TextField(blank=True)),
-                ('synced_at', models.DateTimeField(editable=False, null=True)),
-                ('created_at', models.DateTimeField(auto_now_add=True)),
-                ('account', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='templates', to='whatsapp.businessaccount')),
-                ('organization', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='+', to='organizations.organization')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("meta_id", models.CharField(blank=True, max_length=64)),
+                ("name", models.CharField(max_length=512)),
+                ("language", models.CharField(max_length=20)),
+                (
+                    "category",
+                    models.CharField(
+                        choices=[
+                            ("MARKETING", "Marketing"),
+                            ("UTILITY", "Utility"),
+                            ("AUTHENTICATION", "Authentication"),
+                        ],
+                        max_length=20,
+                    ),
+                ),
+                (
+                    "status",
+                    models.CharField(
+                        choices=[
+                            ("APPROVED", "Approved"),
+                            ("PENDING", "In review"),
+                            ("IN_APPEAL", "In appeal"),
+                            ("FLAGGED", "Flagged"),
+                            ("REJECTED", "Rejected"),
+                            ("PAUSED", "Paused by Meta"),
+                            ("DISABLED", "Disabled by Meta"),
+                            ("LOCKED", "Locked"),
+                            ("ARCHIVED", "Archived"),
+                            ("LIMIT_EXCEEDED", "Limit exceeded"),
+                            ("PENDING_DELETION", "Being deleted"),
+                            ("DELETED", "Deleted"),
+                        ],
+                        default="PENDING",
+                        max_length=30,
+                    ),
+                ),
+                (
+                    "parameter_format",
+                    models.CharField(
+                        choices=[("POSITIONAL", "{{1}}"), ("NAMED", "{{name}}")], default="POSITIONAL", max_length=12
+                    ),
+                ),
+                ("components", models.JSONField(default=list)),
+                ("quality", models.CharField(blank=True, max_length=10)),
+                ("rejected_reason", models.TextField(blank=True)),
+                ("synced_at", models.DateTimeField(editable=False, null=True)),
+                ("created_at", models.DateTimeField(auto_now_add=True)),
+                (
+                    "account",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="templates",
+                        to="whatsapp.businessaccount",
+                    ),
+                ),
+                (
+                    "organization",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE, related_name="+", to="organizations.organization"
+                    ),
+                ),
             ],
             options={
-                'verbose_name': 'template',
-                'ordering': ['name', 'language'],
-                'indexes': [models.Index(fields=['meta_id'], name='template_meta_id')],
-                'constraints': [models.UniqueConstraint(fields=('account', 'name', 'language'), name='template_language_once')],
+                "verbose_name": "template",
+                "ordering": ["name", "language"],
+                "indexes": [models.Index(fields=["meta_id"], name="template_meta_id")],
+                "constraints": [
+                    models.UniqueConstraint(fields=("account", "name", "language"), name="template_language_once")
+                ],
             },
         ),
     ]

@@ -7,75 +7,122 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     initial = True
 
     dependencies = [
-        ('organizations', '0001_initial'),
+        ("organizations", "0001_initial"),
     ]
 
     operations = [
         migrations.CreateModel(
-            name='MetaApp',
+            name="MetaApp",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('app_id', models.CharField(max_length=64, unique=True)),
-                ('secret', kaanha.lib.secrets.SecretField()),
-                ('previous_secret', kaanha.lib.secrets.SecretField(blank=True, default='')),
-                ('verify_token', kaanha.lib.secrets.SecretField(default=kaanha.whatsapp.models.new_verify_token)),
-                ('callback_key', models.CharField(default=kaanha.whatsapp.models.new_callback_key, editable=False, max_length=64, unique=True)),
-                ('created_at', models.DateTimeField(auto_now_add=True)),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("app_id", models.CharField(max_length=64, unique=True)),
+                ("secret", kaanha.lib.secrets.SecretField()),
+                ("previous_secret", kaanha.lib.secrets.SecretField(blank=True, default="")),
+                ("verify_token", kaanha.lib.secrets.SecretField(default=kaanha.whatsapp.models.new_verify_token)),
+                (
+                    "callback_key",
+                    models.CharField(
+                        default=kaanha.whatsapp.models.new_callback_key, editable=False, max_length=64, unique=True
+                    ),
+                ),
+                ("created_at", models.DateTimeField(auto_now_add=True)),
             ],
             options={
-                'verbose_name': 'Meta app',
+                "verbose_name": "Meta app",
             },
         ),
         migrations.CreateModel(
-            name='Portfolio',
+            name="Portfolio",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('name', models.CharField(blank=True, max_length=200)),
-                ('meta_id', models.CharField(blank=True, max_length=64)),
-                ('messaging_limit', models.PositiveIntegerField(blank=True, null=True)),
-                ('organization', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='+', to='organizations.organization')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("name", models.CharField(blank=True, max_length=200)),
+                ("meta_id", models.CharField(blank=True, max_length=64)),
+                ("messaging_limit", models.PositiveIntegerField(blank=True, null=True)),
+                (
+                    "organization",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE, related_name="+", to="organizations.organization"
+                    ),
+                ),
             ],
         ),
         migrations.CreateModel(
-            name='BusinessAccount',
+            name="BusinessAccount",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('waba_id', models.CharField(max_length=64, unique=True, verbose_name='WABA id')),
-                ('name', models.CharField(blank=True, max_length=200)),
-                ('access_token', kaanha.lib.secrets.SecretField()),
-                ('created_at', models.DateTimeField(auto_now_add=True)),
-                ('organization', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='+', to='organizations.organization')),
-                ('app', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='accounts', to='whatsapp.metaapp')),
-                ('portfolio', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='accounts', to='whatsapp.portfolio')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("waba_id", models.CharField(max_length=64, unique=True, verbose_name="WABA id")),
+                ("name", models.CharField(blank=True, max_length=200)),
+                ("access_token", kaanha.lib.secrets.SecretField()),
+                ("created_at", models.DateTimeField(auto_now_add=True)),
+                (
+                    "organization",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE, related_name="+", to="organizations.organization"
+                    ),
+                ),
+                (
+                    "app",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT, related_name="accounts", to="whatsapp.metaapp"
+                    ),
+                ),
+                (
+                    "portfolio",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT, related_name="accounts", to="whatsapp.portfolio"
+                    ),
+                ),
             ],
             options={
-                'verbose_name': 'WhatsApp account',
+                "verbose_name": "WhatsApp account",
             },
         ),
         migrations.CreateModel(
-            name='PhoneNumber',
+            name="PhoneNumber",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('phone_number_id', models.CharField(max_length=64, unique=True, verbose_name='phone number id')),
-                ('display_number', models.CharField(max_length=32)),
-                ('verified_name', models.CharField(blank=True, max_length=200)),
-                ('throughput', models.PositiveIntegerField(default=80)),
-                ('quality', models.CharField(choices=[('GREEN', 'High'), ('YELLOW', 'Medium'), ('RED', 'Low'), ('UNKNOWN', 'Not rated yet')], default='UNKNOWN', max_length=10)),
-                ('disconnected_at', models.DateTimeField(blank=True, editable=False, null=True)),
-                ('created_at', models.DateTimeField(auto_now_add=True)),
-                ('account', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='numbers', to='whatsapp.businessaccount')),
-                ('organization', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='+', to='organizations.organization')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("phone_number_id", models.CharField(max_length=64, unique=True, verbose_name="phone number id")),
+                ("display_number", models.CharField(max_length=32)),
+                ("verified_name", models.CharField(blank=True, max_length=200)),
+                ("throughput", models.PositiveIntegerField(default=80)),
+                (
+                    "quality",
+                    models.CharField(
+                        choices=[("GREEN", "High"), ("YELLOW", "Medium"), ("RED", "Low"), ("UNKNOWN", "Not rated yet")],
+                        default="UNKNOWN",
+                        max_length=10,
+                    ),
+                ),
+                ("disconnected_at", models.DateTimeField(blank=True, editable=False, null=True)),
+                ("created_at", models.DateTimeField(auto_now_add=True)),
+                (
+                    "account",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="numbers",
+                        to="whatsapp.businessaccount",
+                    ),
+                ),
+                (
+                    "organization",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE, related_name="+", to="organizations.organization"
+                    ),
+                ),
             ],
             options={
-                'constraints': [models.CheckConstraint(condition=models.Q(('throughput__gt', 0)), name='phone_number_throughput_positive')],
+                "constraints": [
+                    models.CheckConstraint(
+                        condition=models.Q(("throughput__gt", 0)), name="phone_number_throughput_positive"
+                    )
+                ],
             },
         ),
         migrations.AddConstraint(
-            model_name='portfolio',
-            constraint=models.UniqueConstraint(fields=('organization', 'meta_id'), name='portfolio_once'),
+            model_name="portfolio",
+            constraint=models.UniqueConstraint(fields=("organization", "meta_id"), name="portfolio_once"),
         ),
     ]
