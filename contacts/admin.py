@@ -1,0 +1,665 @@
+"""Contacts, tags, imports and rules in the admin. Consent, tags and deletion go through the acts that keep history."""
+
+from __future__ import annotations
+
+import tempfile
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from django import forms
+from django.contrib import admin, messages
+from django.contrib.admin import helpers
+from django.core.exceptions import ValidationError
+from django.core.files.uploadedfile import UploadedFile
+from django.db import connection
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
+from django.utils import timezone
+from unfold.contrib.filters.admin import DropdownFilter
+from unfold.decorators import display
+from unfold.widgets import (
+    UnfoldAdminFileFieldWidget,
+    UnfoldAdminSelect2MultipleWidget,
+    UnfoldAdminSelect2Widget,
+    UnfoldAdminTextInputWidget,
+    UnfoldBooleanWidget,
+)
+
+from contacts import adding, consent, importing, tagging
+from contacts.csv_files import open_csv
+from contacts.import_rows import Columns
+from contacts.models import AutoTagRule, ConsentSource, Contact, ContactTag, Import, ImportRemark, Tag
+from kaanha.lib.errors import Refusal
+from kaanha.organizations import access
+from kaanha.organizations.access import Area
+from kaanha.organizations.models import Organization
+from kaanha.organizations.owned_admin import CONFIRM, OwnedAdmin, OwnedForm, ReadOnlyAdmin, moment
+
+CHUNK = 10_000  # contacts of a bulk action in one statement
+SHOWN = 50  # lines of a history, remarks of an import
+HOLDERS = 10_000  # a tag's holders are counted up to here
+UPLOAD_MB = 10  # a larger file is imported by command
+
+
+# --- contacts ----------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Section:
+    """A table of the contact's page."""
+
+    title: str
+    headers: Sequence[str]
+    rows: list[Sequence[object]]
+    empty: str
+    link: str = ""
+    link_text: str = ""
+
+
+class ContactForm(OwnedForm):
+    """A contact's own columns, and the tags that it is to hold."""
+
+    held_tags = forms.ModelMultipleChoiceField(
+        queryset=Tag.objects.none(), required=False, label="Tags", widget=UnfoldAdminSelect2MultipleWidget()
+    )
+    new_tags = forms.CharField(
+        required=False, widget=UnfoldAdminTextInputWidget(), help_text="Tags that don't exist yet, separated by commas."
+    )
+
+    class Meta:
+        model = Contact
+        fields = ("phone", "name", "email", "attributes")
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if "held_tags" not in self.fields:
+            return  # a viewer's page has no fields
+        choices: Any = self.fields["held_tags"]
+        choices.queryset = Tag.objects.of(self.instance.organization_id).order_by("name")
+        if self.instance.pk:
+            held = ContactTag.objects.filter(contact=self.instance.pk)
+            self.initial["held_tags"] = list(held.values_list("tag_id", flat=True))
+        if "phone" in self.fields:
+            self.fields["phone"].required = not (self.instance.pk and self.instance.user_id)
+
+    def clean_phone(self) -> str | None:
+        """The number in E.164, with its country on the instance."""
+        written = self.cleaned_data["phone"]
+        if not written:
+            return None
+        try:
+            number = adding.parsed(written)
+        except Refusal as refusal:
+            raise ValidationError(str(refusal)) from refusal
+        self.country = number.country
+        same = Contact.objects.of(self.instance.organization_id).filter(phone=number.e164).exclude(pk=self.instance.pk)
+        twin = same.first()
+        if twin is not None and (self.instance.pk or twin.deleted_at is None):
+            state = "a deleted contact" if twin.deleted_at else f"the contact {twin}"
+            raise ValidationError(f"{number.e164} belongs to {state} already.")
+        return number.e164
+
+    def _get_validation_exclusions(self) -> set[str]:
+        # An added contact may be a deleted one that comes back: contacts.adding decides.
+        return super()._get_validation_exclusions() | (set() if self.instance.pk else {"phone", "organization"})
+
+
+class NewContactForm(ContactForm):
+    opted_in = forms.BooleanField(required=False, label="Opted in", widget=UnfoldBooleanWidget())
+    proof = forms.CharField(
+        required=False,
+        max_length=consent.PROOF,
+        label="How they agreed",
+        widget=UnfoldAdminTextInputWidget(),
+        help_text="When and where: it is kept as the proof of the consent.",
+    )
+
+    class Meta:
+        model = Contact
+        fields = ("phone", "name", "email")
+
+    def clean(self) -> dict[str, Any]:
+        cleaned: dict[str, Any] = super().clean() or self.cleaned_data
+        if cleaned.get("opted_in") and not cleaned.get("proof"):
+            self.add_error("proof", "Say when and where they agreed to be messaged.")
+        return cleaned
+
+
+class OptInForm(forms.Form):
+    proof = forms.CharField(
+        max_length=consent.PROOF,
+        label="How they agreed",
+        widget=UnfoldAdminTextInputWidget(),
+        help_text="When and where: it is kept as the proof of the consent.",
+    )
+    against_their_word = forms.BooleanField(
+        label="They wrote to us to stop, and have asked since then to be messaged again.", widget=UnfoldBooleanWidget()
+    )
+
+    def __init__(self, *args: Any, contact: Contact, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if contact.opt_out_source != ConsentSource.INBOUND:
+            del self.fields["against_their_word"]
+
+
+class OptOutForm(forms.Form):
+    proof = forms.CharField(
+        required=False,
+        max_length=consent.PROOF,
+        label="Why",
+        widget=UnfoldAdminTextInputWidget(),
+        help_text="Such as: asked on the phone.",
+    )
+
+
+class ConsentFilter(DropdownFilter):  # type: ignore[misc]
+    title = "consent"
+    parameter_name = "consent"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [("in", "Opted in"), ("out", "Opted out"), ("never", "Never asked")]
+
+    def queryset(self, request: HttpRequest, rows: QuerySet[Contact]) -> QuerySet[Contact]:
+        kinds: dict[Any, dict[str, Any]] = {
+            "in": {"opted_in": True},
+            "out": {"opted_in": False, "opted_out_at__isnull": False},
+            "never": {"opted_in": False, "opted_out_at": None},
+        }
+        return rows.filter(**kinds.get(self.value(), {}))
+
+
+class TagFilter(DropdownFilter):  # type: ignore[misc]
+    title = "tag"
+    parameter_name = "tag"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [(str(tag.pk), tag.name) for tag in _tags_of(request).order_by("name")]
+
+    def queryset(self, request: HttpRequest, rows: QuerySet[Contact]) -> QuerySet[Contact]:
+        if not self.value():
+            return rows
+        known = {key for key, _ in self.lookup_choices}
+        return rows.tagged_any([int(self.value())]) if self.value() in known else rows.none()  # type: ignore[attr-defined]
+
+
+class DeletedFilter(DropdownFilter):  # type: ignore[misc]
+    """The list shows who is there; the deleted are shown on request."""
+
+    title = "deletion"
+    parameter_name = "deleted"
+    all_option = ["", "Not deleted"]
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [("yes", "Deleted")]
+
+    def queryset(self, request: HttpRequest, rows: QuerySet[Contact]) -> QuerySet[Contact]:
+        return rows.filter(deleted_at__isnull=self.value() != "yes")
+
+
+class ContactAdmin(OwnedAdmin):
+    """Registered by the shell, whose page of a contact also shows what was sent to it and what it wrote."""
+
+    area = Area.CONTACTS
+    form = ContactForm
+    list_display = ("name_shown", "phone", "tag_chips", "consent_chip", "country", "created")
+    list_filter = (ConsentFilter, TagFilter, DeletedFilter)
+    search_fields = ("name", "phone")
+    search_help_text = "Search by name, or by the first digits of a number"
+    ordering = ("-id",)
+    actions = ("add_tag", "opt_out_selected")
+    list_fullwidth = False
+    change_form_outer_before_template = "kaanha/contact_head.html"
+    change_form_outer_after_template = "kaanha/contact_history.html"
+
+    # --- list ----------------------------------------------------------------------------------------------------
+
+    def get_search_results(
+        self, request: HttpRequest, rows: QuerySet[Contact], search_term: str
+    ) -> tuple[QuerySet[Contact], bool]:
+        """By the beginning of a number, which an index finds, or by a part of the name."""
+        term = search_term.strip()
+        digits = "".join(letter for letter in term if letter.isdigit())
+        if digits and not any(letter.isalpha() for letter in term):
+            return rows.filter(phone__startswith=f"+{digits.removeprefix('00')}"), False
+        for word in term.split():
+            rows = rows.filter(name__icontains=word)
+        return rows, False
+
+    def complete(self, request: HttpRequest, rows: list[Any]) -> None:
+        held = defaultdict(list)
+        pairs = ContactTag.objects.filter(contact__in=[row.pk for row in rows]).order_by("tag__name")
+        for contact, name in pairs.values_list("contact_id", "tag__name"):
+            held[contact].append(name)
+        for row in rows:
+            row.tag_names = held[row.pk]
+
+    @display(description="Name", ordering="name")
+    def name_shown(self, contact: Contact) -> str:
+        return contact.name or "(no name)"
+
+    @display(description="Tags", label=True)
+    def tag_chips(self, contact: Any) -> list[str]:
+        names: list[str] = contact.tag_names
+        return names if len(names) <= 4 else [*names[:3], f"+{len(names) - 3}"]
+
+    @display(description="Consent", label={"in": "success", "out": "danger", "never": "warning"})
+    def consent_chip(self, contact: Contact) -> tuple[str, str]:
+        if contact.opted_in:
+            return "in", "Opted in"
+        return ("out", "Opted out") if contact.opted_out_at else ("never", "Never asked")
+
+    @display(description="Created", ordering="id")
+    def created(self, contact: Contact) -> str:
+        return moment(contact.created_at)
+
+    # --- bulk actions --------------------------------------------------------------------------------------------
+
+    @admin.action(description="Add a tag …", permissions=["change"])
+    def add_tag(self, request: HttpRequest, contacts: QuerySet[Contact]) -> HttpResponse | None:
+        form = TagChoice(request.POST if "apply" in request.POST else None, tags=_tags_of(request))
+        if form.is_valid():
+            chosen = form.cleaned_data["tag"]
+            self.attempt(request, lambda: _tag_all(contacts, chosen))
+            return None
+        return self._asked(request, contacts, "add_tag", title="Add a tag", button="Add the tag", form=form)
+
+    @admin.action(description="Opt out …", permissions=["change"])
+    def opt_out_selected(self, request: HttpRequest, contacts: QuerySet[Contact]) -> HttpResponse | None:
+        form = OptOutForm(request.POST if "apply" in request.POST else None)
+        if form.is_valid():
+            proof = form.cleaned_data["proof"]
+            self.attempt(request, lambda: _opt_out_all(contacts, proof=proof, request=request))
+            return None
+        return self._asked(
+            request,
+            contacts,
+            "opt_out_selected",
+            title="Opt contacts out",
+            button="Opt them out",
+            form=form,
+            danger=True,
+            sentences=["They get no messages any more, until they opt in again."],
+        )
+
+    def _asked(
+        self, request: HttpRequest, contacts: QuerySet[Contact], name: str, *, sentences: Sequence[str] = (), **asked: Any
+    ) -> HttpResponse:
+        """Ask about the selected contacts; the answer comes back to the same action."""
+        across = request.POST.get("select_across") == "1"
+        selected = request.POST.getlist(helpers.ACTION_CHECKBOX_NAME)
+        count = f"{contacts.count():,}" if across else f"{len(selected):,}"
+        hidden = [("action", name), ("select_across", "1" if across else "0"), ("index", "0"), ("apply", "1")]
+        hidden += [(helpers.ACTION_CHECKBOX_NAME, key) for key in (selected[:1] if across else selected)]
+        context = {"sentences": [f"{count} contacts are selected.", *sentences], "hidden": hidden}
+        return self.page(request, CONFIRM, back=request.get_full_path(), **context, **asked)
+
+    # --- a contact -----------------------------------------------------------------------------------------------
+
+    def own_pages(self) -> dict[str, tuple[str, Callable[..., HttpResponse]]]:
+        return {
+            "opt_in": ("<path:object_id>/opt-in/", self.opt_in_view),
+            "opt_out": ("<path:object_id>/opt-out/", self.opt_out_view),
+            "forget": ("<path:object_id>/delete-contact/", self.delete_contact_view),
+            "revive": ("<path:object_id>/bring-back/", self.revive_view),
+        }
+
+    def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
+        if obj is None:
+            kwargs["form"] = NewContactForm
+        return super().get_form(request, obj, change, **kwargs)
+
+    def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
+        own = ["phone", "name", "email"]
+        if not self.has_change_permission(request, obj):
+            return [(None, {"fields": [*own, "attributes"]})]
+        rest = ["held_tags", "new_tags"]
+        return [(None, {"fields": [*own, *rest, "attributes"] if obj else [*own, *rest, "opted_in", "proof"]})]
+
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None
+    ) -> HttpResponse:
+        contact = self.get_object(request, object_id)
+        if contact is not None and self.has_view_permission(request):
+            context = {"history": self.history(request, contact), "consent_chip": self.consent_chip(contact)[1]}
+            tags = ContactTag.objects.filter(contact=contact.pk).order_by("tag__name")
+            context["tag_names"] = list(tags.values_list("tag__name", flat=True))
+            context["may_change"] = self.has_change_permission(request)
+            extra_context = {**(extra_context or {}), **context}
+        response: HttpResponse = super().change_view(request, object_id, form_url, extra_context)
+        return response
+
+    def history(self, request: HttpRequest, contact: Contact) -> list[Section]:
+        """What happened to the contact, the latest first."""
+        changes = contact.consent_changes.select_related("by").order_by("-at", "-pk")[:SHOWN]
+        rows: list[Sequence[object]] = [
+            (
+                moment(change.at),
+                "opted in" if change.opted_in else "opted out",
+                f"{change.get_source_display()}{f' ({change.by})' if change.by else ''}",
+                change.proof or "–",
+            )
+            for change in changes
+        ]
+        return [Section("Consent", ("When", "What", "By", "Proof"), rows, "Nobody has asked this contact yet.")]
+
+    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: Any) -> None:
+        """Write the contact, then its tags and its consent through the acts that note them."""
+        now = timezone.now()
+        if change:
+            self._save_changes(request, obj, form)
+        else:
+            added = {"name": obj.name, "email": obj.email, "at": now}
+            saved = adding.add(obj.organization, obj.phone, **added)
+            obj.__dict__.update(saved.__dict__)
+        if "held_tags" in form.cleaned_data:
+            self._save_tags(obj, form, at=now)
+        if form.cleaned_data.get("opted_in"):
+            told = {"source": ConsentSource.OPERATOR, "proof": form.cleaned_data["proof"], "at": now}
+            if not consent.opt_in([obj.pk], by=request.user, **told) and not obj.opted_in:
+                messages.warning(request, f"{obj} stays opted out: they wrote to us to stop.")
+
+    def _save_changes(self, request: HttpRequest, contact: Contact, form: Any) -> None:
+        if "phone" in form.changed_data:
+            # The name that WhatsApp has for the old number doesn't belong to the new one.
+            contact.country, contact.wa_id = getattr(form, "country", ""), None
+            contact.save(update_fields=["country", "wa_id"])
+        super().save_model(request, contact, form, True)
+
+    def _save_tags(self, contact: Contact, form: Any, *, at: Any) -> None:
+        wanted = {tag.pk for tag in form.cleaned_data["held_tags"]}
+        names = form.cleaned_data.get("new_tags", "").split(",")
+        wanted |= {tag.pk for tag in tagging.named(contact.organization, names).values()}
+        held = set(form.initial.get("held_tags") or ())  # what the page showed: nobody else's tag is taken off
+        tagging.add(contact.organization, [contact.pk], wanted - held, source=ConsentSource.OPERATOR, at=at)
+        tagging.remove(contact.organization, [contact.pk], held - wanted)
+
+    def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: Any) -> None:
+        """Nothing: tags went through contacts.tagging."""
+
+    def changeform_view(
+        self, request: HttpRequest, object_id: str | None = None, form_url: str = "", extra_context: Any = None
+    ) -> HttpResponse:
+        """A refusal while saving is a message on the form's page."""
+        try:
+            return super().changeform_view(request, object_id, form_url, extra_context)
+        except Refusal as refusal:
+            messages.error(request, str(refusal))
+            return redirect(request.path)
+
+    def opt_in_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        self.require(request)
+        contact = self.found(request, object_id)
+        form = OptInForm(request.POST or None, contact=contact)
+
+        def opt_in(proof: str, against_their_word: bool = False) -> str:
+            told = {"source": ConsentSource.OPERATOR, "proof": proof, "at": timezone.now(), "by": request.user}
+            if not consent.opt_in([contact.pk], against_their_word=against_their_word, **told):
+                raise Refusal(f"Nothing changed: {contact} is opted in already, or opted out since.")
+            return f"{contact} is opted in."
+
+        sentence = f"{contact} gets messages from now on. It is noted with your name."
+        asked = {"title": "Opt in", "sentences": [sentence], "button": "Opt in", "form": form}
+        return self.confirmed(request, contact, opt_in, **asked)
+
+    def opt_out_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        self.require(request)
+        contact = self.found(request, object_id)
+
+        def opt_out(proof: str) -> str:
+            told = {"source": ConsentSource.OPERATOR, "proof": proof, "at": timezone.now(), "by": request.user}
+            if not consent.opt_out([contact.pk], **told):
+                raise Refusal(f"Nothing changed: {contact} is opted out already.")
+            return f"{contact} is opted out."
+
+        sentence = f"{contact} gets no messages any more, not even from broadcasts that are being sent."
+        asked = {"title": "Opt out", "sentences": [sentence], "button": "Opt out", "danger": True}
+        return self.confirmed(request, contact, opt_out, form=OptOutForm(request.POST or None), **asked)
+
+    def delete_contact_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        self.require(request)
+        contact = self.found(request, object_id)
+
+        def delete() -> str:
+            consent.delete([contact.pk], at=timezone.now())
+            return f"{contact} is deleted."
+
+        sentences = [
+            f"{contact} gets no messages any more and leaves all lists.",
+            "The history stays: if the number is added, imported or writes again, the contact comes back with it.",
+        ]
+        asked = {"title": "Delete the contact", "sentences": sentences, "button": "Delete", "danger": True}
+        return self.confirmed(request, contact, delete, **asked)
+
+    def revive_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        self.require(request)
+        contact = self.found(request, object_id)
+
+        def revive() -> str:
+            consent.revive([contact.pk], at=timezone.now())
+            return f"{contact} is back."
+
+        sentence = f"{contact} is an active contact again, with its history and its consent as they were."
+        asked = {"title": "Bring the contact back", "sentences": [sentence], "button": "Bring back"}
+        return self.confirmed(request, contact, revive, **asked)
+
+
+class TagChoice(forms.Form):
+    tag = forms.ModelChoiceField(queryset=Tag.objects.none(), widget=UnfoldAdminSelect2Widget())
+
+    def __init__(self, *args: Any, tags: QuerySet[Tag], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        choices: Any = self.fields["tag"]
+        choices.queryset = tags.order_by("name")
+
+
+def _tags_of(request: HttpRequest) -> QuerySet[Tag]:
+    current = access.of(request)
+    if current.organization is not None:
+        return Tag.objects.of(current.organization)
+    return Tag.objects.all() if current.superuser else Tag.objects.none()
+
+
+def _chunks(contacts: QuerySet[Contact]) -> Iterator[list[int]]:
+    keys = contacts.order_by("pk").values_list("pk", flat=True).iterator(chunk_size=CHUNK)
+    while chunk := list(islice(keys, CHUNK)):
+        yield chunk
+
+
+def _tag_all(contacts: QuerySet[Contact], tag: Tag) -> str:
+    now, told = timezone.now(), {"source": ConsentSource.OPERATOR}
+    newly = sum(tagging.add(tag.organization, chunk, [tag.pk], at=now, **told) for chunk in _chunks(contacts))
+    return f"{newly:,} contacts have the tag {tag} now that didn't have it before."
+
+
+def _opt_out_all(contacts: QuerySet[Contact], *, proof: str, request: HttpRequest) -> str:
+    told: dict[str, Any] = {"source": ConsentSource.OPERATOR, "proof": proof, "at": timezone.now(), "by": request.user}
+    news = sum(len(consent.opt_out(chunk, **told)) for chunk in _chunks(contacts))
+    return f"{news:,} contacts are opted out now that weren't before."
+
+
+# --- tags --------------------------------------------------------------------------------------------------------
+
+
+class TagForm(OwnedForm):
+    class Meta:
+        model = Tag
+        fields = ("name",)
+
+    def clean_name(self) -> str:
+        name = tagging.clean(self.cleaned_data["name"])
+        if not name:
+            raise ValidationError("A tag needs a name.")
+        same = Tag.objects.of(self.instance.organization_id).filter(name__iexact=name).exclude(pk=self.instance.pk)
+        if (known := same.first()) is not None:
+            raise ValidationError(f"There is a tag {known} already: letters' case makes no difference.")
+        return name
+
+
+@admin.register(Tag)
+class TagAdmin(OwnedAdmin):
+    area = Area.CONTACTS
+    form = TagForm
+    list_display = ("name", "holders", "created")
+    search_fields = ("name",)
+    ordering = ("name",)
+
+    def complete(self, request: HttpRequest, rows: list[Any]) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute(_HOLDERS, [HOLDERS, [row.pk for row in rows]])
+            counts = dict(cursor.fetchall())
+        for row in rows:
+            row.holder_count = counts[row.pk]
+
+    @display(description="Contacts")
+    def holders(self, tag: Any) -> str:
+        return f"{tag.holder_count:,}" + ("+" if tag.holder_count >= HOLDERS else "")
+
+    @display(description="Created", ordering="created_at")
+    def created(self, tag: Tag) -> str:
+        return moment(tag.created_at)
+
+
+# Each tag's count stops at the limit: a page of tags costs the same whether they have ten holders or ten million.
+_HOLDERS = """
+SELECT tag.id, (
+    SELECT count(*) FROM (
+        SELECT FROM contacts_contacttag AS held
+        JOIN contacts_contact AS contact ON contact.id = held.contact_id AND contact.deleted_at IS NULL
+        WHERE held.tag_id = tag.id LIMIT %s
+    ) AS some
+)
+FROM contacts_tag AS tag WHERE tag.id = ANY(%s)
+"""
+
+
+# --- rules and imports -------------------------------------------------------------------------------------------
+
+
+@admin.register(AutoTagRule)
+class AutoTagRuleAdmin(OwnedAdmin):
+    """Tags for what contacts write."""
+
+    area = Area.SETTINGS
+    deletable = True
+    list_display = ("text", "match", "tag", "active")
+    list_select_related = ("tag",)
+    fields = ("match", "text", "tag", "active")
+    search_fields = ("text",)
+
+
+class UploadForm(forms.Form):
+    file = forms.FileField(
+        label="CSV file",
+        widget=UnfoldAdminFileFieldWidget(),
+        help_text="The columns phone, name, email, tags and optedIn, named in the first line; "
+        f"others become attributes. At most {UPLOAD_MB} MB.",
+    )
+    default_country = forms.CharField(
+        required=False,
+        max_length=2,
+        widget=UnfoldAdminTextInputWidget(),
+        help_text="Two letters, such as IN: the country of numbers that are written without it.",
+    )
+    only_check = forms.BooleanField(
+        required=False, initial=True, label="Only check the file, and write nothing", widget=UnfoldBooleanWidget()
+    )
+
+    def clean_file(self) -> UploadedFile:
+        file: UploadedFile = self.cleaned_data["file"]
+        if (file.size or 0) > UPLOAD_MB * 1024 * 1024:
+            raise ValidationError(f"The file is larger than {UPLOAD_MB} MB: import it with manage.py import_contacts.")
+        return file
+
+    def clean_default_country(self) -> str | None:
+        country: str = self.cleaned_data["default_country"].strip().upper()
+        if country and not adding.phone.is_country(country):
+            raise ValidationError(f"There is no country {country}. Give its two letters, such as IN for India.")
+        return country or None
+
+
+@admin.register(Import)
+class ImportAdmin(ReadOnlyAdmin):
+    """Uploads, with what became of their rows."""
+
+    area = Area.CONTACTS
+    addable = True
+    list_display = ("file_name", "started", "total", "created", "updated", "unchanged", "rejected", "warnings", "by")
+    list_select_related = ("by",)
+    ordering = ("-id",)
+    fields = (*list_display, "remarks_shown")
+    change_form_outer_after_template = "kaanha/contact_history.html"
+
+    def get_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
+        return self.list_display
+
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None
+    ) -> HttpResponse:
+        upload = self.get_object(request, object_id)
+        context = {"history": [_remarks(upload)] if upload is not None and self.has_view_permission(request) else []}
+        response: HttpResponse = super().change_view(request, object_id, form_url, {**(extra_context or {}), **context})
+        return response
+
+    def add_view(self, request: HttpRequest, form_url: str = "", extra_context: Any = None) -> HttpResponse:
+        current = self.require(request)
+        if elsewhere := self.choose_first(request):
+            return elsewhere
+        form = UploadForm(request.POST or None, request.FILES or None)
+        summary = None
+        if request.method == "POST" and form.is_valid():
+            summary = self._take(request, current.organization, form.cleaned_data)  # type: ignore[arg-type]
+            if summary is not None and not summary.dry_run:
+                return redirect(self.url("changelist"))
+        asked = {"form": form, "button": "Upload", "back": self.url("changelist"), "summary": summary}
+        return self.page(request, "kaanha/upload.html", title="Import contacts", **asked)
+
+    def _take(self, request: HttpRequest, organization: Organization, said: dict[str, Any]) -> importing.Summary | None:
+        """Import or check the uploaded file; the summary, or None where it was refused."""
+        told: list[importing.Summary] = []
+
+        def act() -> str:
+            told.append(_import(organization, said, by=request.user))
+            counts = ", ".join(f"{count:,} {name}" for name, count in told[0].counts().items())
+            return f"{'Checked' if told[0].dry_run else 'Imported'} {told[0].file}: {counts}."
+
+        self.attempt(request, act)
+        return told[0] if told else None
+
+    @display(description="Started", ordering="started_at")
+    def started(self, upload: Import) -> str:
+        return moment(upload.started_at)
+
+
+def _import(organization: Organization, said: dict[str, Any], *, by: Any) -> importing.Summary:
+    """Run the import over a copy of the upload: it is read more than once."""
+    upload: UploadedFile = said["file"]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / Path(upload.name or "contacts.csv").name
+        with path.open("wb") as copy:
+            for chunk in upload.chunks():
+                copy.write(chunk)
+        file = open_csv(path, column="phone")
+        return importing.run(
+            organization,
+            file,
+            at=timezone.now(),
+            columns=Columns.of(file.header, {}),
+            by=by,
+            dry_run=said["only_check"],
+            default_country=said["default_country"],
+        )
+
+
+def _remarks(upload: Import) -> Section:
+    remarks = ImportRemark.objects.filter(upload=upload).order_by("-rejected", "line")[:SHOWN]
+    rows: list[Sequence[object]] = [
+        (f"{remark.line}", "rejected" if remark.rejected else "warning", remark.reason, ", ".join(map(str, remark.row)))
+        for remark in remarks
+    ]
+    title = f"Rejected rows and warnings, the first {SHOWN}"
+    return Section(title, ("Line", "Outcome", "Why", "Row"), rows, "Every row was taken without a remark.")

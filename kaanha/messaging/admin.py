@@ -1,0 +1,166 @@
+"""Messages in the admin: the recipients of one broadcast, or everything that was sent to one contact."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import admin, messages
+from django.db.models import QuerySet
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import redirect
+from django.utils.safestring import SafeString
+from unfold.contrib.filters.admin import ChoicesDropdownFilter
+from unfold.decorators import display
+
+from contacts.models import Contact
+from kaanha.messaging.models import Dispatch, Message, Status
+from kaanha.organizations import access
+from kaanha.organizations.access import Area
+from kaanha.organizations.owned_admin import ReadOnlyAdmin, moment
+from templates_app.admin import bubble
+
+STATUS_COLORS = {
+    Status.QUEUED: "info",
+    Status.SENDING: "info",
+    Status.SENT: "primary",
+    Status.DELIVERED: "success",
+    Status.READ: "success",
+    Status.FAILED: "danger",
+    Status.SKIPPED: "warning",
+    Status.UNCONFIRMED: "warning",
+}
+
+
+class FailureFilter(admin.SimpleListFilter):
+    """Reached from the numbers of a broadcast: the failures of one of Meta's codes."""
+
+    title = "Meta's code"
+    parameter_name = "code"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        given = request.GET.get("code", "")
+        return [(given, given)] if given else []
+
+    def has_output(self) -> bool:
+        return False
+
+    def queryset(self, request: HttpRequest, rows: QuerySet[Message]) -> QuerySet[Message]:
+        value = self.value() or ""
+        if not value:
+            return rows
+        return rows.filter(status=Status.FAILED, error_code=int(value) if value.lstrip("-").isdigit() else None)
+
+
+@admin.register(Message)
+class MessageAdmin(ReadOnlyAdmin):
+    """The ledger is never listed as a whole: `dispatch` or `contact` says whose messages are meant.
+
+    Both orders follow an index: (dispatch, contact) for recipients, (contact, id) for one person's messages.
+    """
+
+    area = Area.CAMPAIGNS
+    list_display = ("recipient", "phone", "status_chip", "why", "accepted", "delivered", "read")
+    list_filter: Any = (
+        ("status", ChoicesDropdownFilter),
+        ("skip_reason", ChoicesDropdownFilter),
+        FailureFilter,
+    )
+    list_select_related = ("contact",)
+    sortable_by: Any = ()
+    fields = (
+        "recipient", "phone", "template", "status_chip", "why", "attempts", "wamid",
+        "queued", "accepted", "sent", "delivered", "read", "failed", "closed", "replied", "preview",
+    )  # fmt: skip
+
+    def get_ordering(self, request: HttpRequest) -> list[str]:
+        return ["contact_id"] if "dispatch" in request.GET else ["-id"]
+
+    def lookup_allowed(self, lookup: str, value: Any, request: HttpRequest) -> bool:
+        return lookup in {"dispatch", "contact"} or super().lookup_allowed(lookup, value, request)
+
+    def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
+        """404 for a dispatch or contact of another organization."""
+        self.require(request, change=False)
+        if not self._subject_is_ours(request):
+            messages.info(request, "Choose a broadcast to see its recipients, or a contact to see its messages.")
+            return redirect("admin:index")
+        response: HttpResponse = super().changelist_view(request, extra_context)
+        return response
+
+    def _subject_is_ours(self, request: HttpRequest) -> bool:
+        """Whether the list is narrowed to a dispatch or contact, which then must be the organization's."""
+        current, given = access.of(request), False
+        for name, model in (("dispatch", Dispatch), ("contact", Contact)):
+            key = request.GET.get(name, "")
+            if not key:
+                continue
+            given = True
+            rows: Any = model._default_manager.filter(pk=int(key) if key.isdecimal() and len(key) < 19 else 0)
+            owned = (
+                rows
+                if current.superuser and not current.organization
+                else rows.filter(organization=current.organization)
+            )
+            if not owned.exists():
+                raise Http404
+        return given
+
+    @display(description="Recipient")
+    def recipient(self, message: Message) -> str:
+        return str(message.contact)
+
+    @display(description="Phone")
+    def phone(self, message: Message) -> str:
+        return message.contact.phone or "–"
+
+    @display(description="Status", label=STATUS_COLORS)
+    def status_chip(self, message: Message) -> tuple[str, str]:
+        return message.status, "Sent, held by Meta" if message.held_by_meta else message.get_status_display()
+
+    @display(description="Why")
+    def why(self, message: Message) -> str:
+        if message.status == Status.SKIPPED:
+            return str(message.get_skip_reason_display())
+        if message.error_code is None:
+            return message.error_text or "–"
+        return f"{message.error_code}: {message.error_text}"
+
+    @display(description="Attempts")
+    def attempts(self, message: Message) -> str:
+        return str(message.attempt)
+
+    @display(description="Queued")
+    def queued(self, message: Message) -> str:
+        return moment(message.created_at)
+
+    @display(description="Accepted")
+    def accepted(self, message: Message) -> str:
+        return moment(message.accepted_at)
+
+    @display(description="Sent")
+    def sent(self, message: Message) -> str:
+        return moment(message.sent_at)
+
+    @display(description="Delivered")
+    def delivered(self, message: Message) -> str:
+        return moment(message.delivered_at)
+
+    @display(description="Read")
+    def read(self, message: Message) -> str:
+        return moment(message.read_at)
+
+    @display(description="Failed")
+    def failed(self, message: Message) -> str:
+        return moment(message.failed_at)
+
+    @display(description="Closed")
+    def closed(self, message: Message) -> str:
+        return moment(message.closed_at)
+
+    @display(description="Replied")
+    def replied(self, message: Message) -> str:
+        return moment(message.replied_at)
+
+    @display(description="Template")
+    def preview(self, message: Message) -> SafeString:
+        return bubble(message.template)

@@ -1,0 +1,300 @@
+"""The base of every admin of rows that belong to an organization.
+
+It shows the rows of the organization that the request works in, asks the role for permission, fills in the
+organization, offers nothing of another one as a choice, and answers 404 for everything else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from datetime import datetime
+from functools import wraps
+from typing import Any, ClassVar, TypeVar
+
+from django.contrib import messages
+from django.contrib.admin import ShowFacets
+from django.contrib.admin.widgets import RelatedFieldWidgetWrapper
+from django.core.exceptions import PermissionDenied
+from django.core.paginator import Paginator
+from django.db.models import Field, Model, QuerySet
+from django.forms import BaseForm, Form, ModelForm
+from django.forms import Field as FormField
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import redirect
+from django.template.response import SimpleTemplateResponse, TemplateResponse
+from django.urls import URLPattern, path, reverse
+from django.utils import timezone
+from django.utils.functional import cached_property
+from unfold.admin import ModelAdmin
+
+from kaanha.lib.errors import Refusal
+from kaanha.organizations import access
+from kaanha.organizations.access import Access, Area
+from kaanha.organizations.models import Organization
+
+View = TypeVar("View", bound=Callable[..., HttpResponse])
+
+CONFIRM = "kaanha/confirm.html"
+
+
+def moment(at: datetime | None, otherwise: str = "–") -> str:
+    """A time for people: in the organization's timezone, which is named beside it."""
+    return f"{timezone.localtime(at):%-d %b %Y, %H:%M %Z}" if at else otherwise
+
+
+class CappedPaginator(Paginator):
+    """Pages over the first 10,000 rows: beyond that people search or filter, and nobody counts a million rows."""
+
+    CAP = 10_000
+    template_name = "kaanha/pagination.html"
+
+    @cached_property
+    def count(self) -> int:  # type: ignore[override]
+        rows: Any = self.object_list
+        return int(rows[: self.CAP].count()) if isinstance(rows, QuerySet) else len(rows)
+
+    @property
+    def capped(self) -> bool:
+        return self.count >= self.CAP
+
+
+class OwnedForm(ModelForm):
+    """Knows its organization from the start, so that rules which include it are checked before saving."""
+
+    owner: ClassVar[Organization | None] = None
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if self.owner is not None and hasattr(self.instance, "organization_id"):
+            self.instance.organization_id = self.instance.organization_id or self.owner.pk
+
+    def _get_validation_exclusions(self) -> set[str]:
+        return set(super()._get_validation_exclusions()) - {"organization"}  # type: ignore[misc]
+
+
+class OwnedAdmin(ModelAdmin):  # type: ignore[misc]
+    """Rows of one organization at a time."""
+
+    area: ClassVar[Area]
+    # How a row leads to its organization.
+    owner_path: ClassVar[str] = "organization"
+    addable: ClassVar[bool] = True
+    changeable: ClassVar[bool] = True
+    deletable: ClassVar[bool] = False
+    needs_owner: ClassVar[bool] = True
+
+    form = OwnedForm
+    exclude: Any = ("organization",)
+    paginator = CappedPaginator
+    show_full_result_count = False
+    list_filter_submit = True
+    list_per_page = 50
+    show_facets = ShowFacets.NEVER  # each facet is a COUNT of its own
+    # The changelist's own "delete selected" asks nobody about consequences.
+    actions: Any = ()
+
+    # --- whose rows ----------------------------------------------------------------------------------------------
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        rows: QuerySet[Any] = super().get_queryset(request)
+        current = access.of(request)
+        if current.organization is not None:
+            return rows.filter(**{self.owner_path: current.organization.pk})
+        return rows if current.superuser else rows.none()
+
+    def found(self, request: HttpRequest, object_id: str) -> Any:
+        """The row of that id. 404 where it is missing or another organization's."""
+        row = self.get_object(request, str(object_id))
+        if row is None:
+            raise Http404
+        return row
+
+    def _get_obj_does_not_exist_redirect(self, request: HttpRequest, opts: Any, object_id: str | None) -> HttpResponse:
+        raise Http404
+
+    # --- permissions ---------------------------------------------------------------------------------------------
+
+    def has_module_permission(self, request: HttpRequest) -> bool:
+        return access.of(request).may_view(self.area)
+
+    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return access.of(request).may_view(self.area)
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return self.addable and access.of(request).may_change(self.area)
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return self.changeable and access.of(request).may_change(self.area)
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return self.deletable and access.of(request).may_change(self.area)
+
+    def has_act_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Whether the member may act on rows, also on those whose columns nobody edits."""
+        return access.of(request).may_change(self.area)
+
+    def require(self, request: HttpRequest, *, change: bool = True) -> Access:
+        """The access of the request; 403 when its role doesn't reach."""
+        current = access.of(request)
+        if not (current.may_change(self.area) if change else current.may_view(self.area)):
+            raise PermissionDenied
+        return current
+
+    # --- forms ---------------------------------------------------------------------------------------------------
+
+    def changeform_view(
+        self,
+        request: HttpRequest,
+        object_id: str | None = None,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> HttpResponse:
+        if object_id is None and self.has_add_permission(request) and (elsewhere := self.choose_first(request)):
+            return elsewhere
+        response: HttpResponse = super().changeform_view(request, object_id, form_url, extra_context)
+        return response
+
+    def choose_first(self, request: HttpRequest) -> HttpResponse | None:
+        """Where a superuser who looks at all organizations goes before adding something to one; None when one is known."""
+        if not self.needs_owner or access.of(request).organization is not None:
+            return None
+        messages.info(request, "Choose the organization that you want to work in first.")
+        return redirect("admin:organizations_organization_choose")
+
+    def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> type[BaseForm]:
+        owner = getattr(obj, "organization", None) or access.of(request).organization
+        request._kaanha_owner = owner  # type: ignore[attr-defined]
+        form: Any = super().get_form(request, obj, change, **kwargs)
+        form.owner = owner
+        return form  # type: ignore[no-any-return]
+
+    def formfield_for_dbfield(self, db_field: Field[Any, Any], request: HttpRequest, **kwargs: Any) -> FormField | None:
+        """Choices of the same organization only, without links that lead away from a half-filled form."""
+        related = db_field.related_model if db_field.is_relation else None
+        if isinstance(related, type) and any(one.name == "organization" for one in related._meta.get_fields()):
+            owner = getattr(request, "_kaanha_owner", None)
+            kwargs["queryset"] = self.choices_for(db_field, related._default_manager.filter(organization=owner))
+        field: FormField | None = super().formfield_for_dbfield(db_field, request, **kwargs)
+        if field is not None and isinstance(field.widget, RelatedFieldWidgetWrapper):
+            field.widget = field.widget.widget
+        return field
+
+    def choices_for(self, db_field: Field[Any, Any], rows: QuerySet[Any]) -> QuerySet[Any]:
+        """What may be chosen, out of the organization's rows."""
+        return rows
+
+    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: Any) -> None:
+        if not change and hasattr(obj, "organization_id") and obj.organization_id is None:
+            obj.organization = access.of(request).organization
+        if not change:
+            super().save_model(request, obj, form, change)
+            return
+        # Only what was typed: a worker may have written the other columns since the page was shown.
+        touched = [one.name for one in self.opts.concrete_fields if getattr(one, "auto_now", False)]
+        named = {one.name for one in self.opts.concrete_fields}
+        obj.save(update_fields=[*(name for name in form.changed_data if name in named), *touched])
+
+    # --- lists ---------------------------------------------------------------------------------------------------
+
+    def get_changelist_instance(self, request: HttpRequest) -> Any:
+        changes = super().get_changelist_instance(request)
+        changes.result_list = list(changes.result_list)
+        self.complete(request, changes.result_list)
+        return changes
+
+    def complete(self, request: HttpRequest, rows: list[Any]) -> None:
+        """Add to a page's rows what isn't in their table, in a number of queries that doesn't depend on theirs."""
+
+    # --- pages of our own ----------------------------------------------------------------------------------------
+
+    def own_pages(self) -> dict[str, tuple[str, Callable[..., HttpResponse]]]:
+        """Pages beside Django's own: the name, and the route below this admin with the method behind it."""
+        return {}
+
+    def get_urls(self) -> list[URLPattern]:
+        named = f"{self.opts.app_label}_{self.opts.model_name}"
+        urls: list[URLPattern] = [
+            path(route, self.admin_site.admin_view(view), name=f"{named}_{name}")
+            for name, (route, view) in self.own_pages().items()
+        ]
+        urls += super().get_urls()
+        for pattern in urls:
+            if pattern.callback is not None:
+                pattern.callback = in_local_time(pattern.callback)
+        return urls
+
+    def url(self, page: str, *args: Any) -> str:
+        """The address of a page of this admin: changelist, add, change and our own."""
+        return reverse(f"admin:{self.opts.app_label}_{self.opts.model_name}_{page}", args=args)
+
+    def page(self, request: HttpRequest, template: str, *, title: str, **context: Any) -> TemplateResponse:
+        """A page with everything around it that the admin's own have."""
+        request.current_app = self.admin_site.name  # type: ignore[attr-defined]
+        around = {**self.admin_site.each_context(request), "opts": self.opts, "title": title, "model_admin": self}
+        return TemplateResponse(request, template, {**around, **context})
+
+    def attempt(self, request: HttpRequest, act: Callable[[], str], *, row: Model | None = None) -> bool:
+        """Do it and say what was done, or say why not. What was done to `row` goes into its history."""
+        try:
+            done = act()
+        except Refusal as refusal:
+            messages.error(request, str(refusal))
+            return False
+        messages.success(request, done)
+        if row is not None:
+            self.log_change(request, row, done)
+        return True
+
+    def confirmed(
+        self,
+        request: HttpRequest,
+        row: Model,
+        act: Callable[..., str],
+        *,
+        title: str,
+        sentences: Iterable[str],
+        button: str,
+        danger: bool = False,
+        form: Form | None = None,
+        back: str = "",
+    ) -> HttpResponse:
+        """Ask on GET, act on POST: with the cleaned fields of `form`, where there is one."""
+        back = back or self.url("change", row.pk)
+        if request.method == "POST" and (form is None or form.is_valid()):
+            fields = form.cleaned_data if form else {}
+            self.attempt(request, lambda: act(**fields), row=row)
+            return redirect(back)
+        asked = {"sentences": list(sentences), "button": button, "danger": danger, "form": form, "back": back}
+        return self.page(request, CONFIRM, title=title, subtitle=str(row), original=row, **asked)
+
+
+class ReadOnlyAdmin(OwnedAdmin):
+    """Rows that nobody writes by hand."""
+
+    addable = False
+    changeable = False
+
+
+class SuperuserAdmin(ModelAdmin):  # type: ignore[misc]
+    """Rows of the installation: for superusers only. The empty permissions of members keep everybody else out."""
+
+    paginator = CappedPaginator
+    show_full_result_count = False
+    list_filter_submit = True
+    actions: Any = ()
+
+
+def in_local_time(view: View) -> View:
+    """The view, rendered in the timezone of the organization that the request works in."""
+
+    @wraps(view)
+    def inner(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        with timezone.override(access.of(request).zone):
+            response = view(request, *args, **kwargs)
+            if isinstance(response, SimpleTemplateResponse):
+                response.render()
+            return response
+
+    return inner  # type: ignore[return-value]
+
+

@@ -1,0 +1,178 @@
+"""WhatsApp accounts and numbers in the admin. Tokens and secrets go in and never come out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django import forms
+from django.contrib import admin
+from django.http import HttpRequest, HttpResponse
+from unfold.decorators import display
+from unfold.widgets import UnfoldAdminPasswordWidget, UnfoldAdminTextInputWidget
+
+from kaanha.lib.errors import Refusal
+from kaanha.organizations.access import Area
+from kaanha.organizations.owned_admin import OwnedAdmin, OwnedForm, ReadOnlyAdmin, SuperuserAdmin, moment
+from kaanha.whatsapp.connecting import Connection, Credentials, connect
+from kaanha.whatsapp.models import BusinessAccount, MetaApp, PhoneNumber
+
+KEPT = "Stored encrypted and never shown. Leave it empty to keep the present one."
+QUALITY_COLORS = {"GREEN": "success", "YELLOW": "warning", "RED": "danger"}
+
+
+def secret_field(label: str, help_text: str = KEPT, *, required: bool = False) -> forms.CharField:
+    """A field that a secret can be typed into, and that never shows one."""
+    widget = UnfoldAdminPasswordWidget(attrs={"autocomplete": "new-password"})
+    return forms.CharField(label=label, help_text=help_text, required=required, widget=widget)
+
+
+class KeepsSecrets(OwnedForm):
+    """Leaves a secret as it is where nothing was typed."""
+
+    secrets: tuple[str, ...] = ()
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        for name in self.secrets:
+            self.initial[name] = ""
+
+    def clean(self) -> dict[str, Any]:
+        cleaned: dict[str, Any] = super().clean() or self.cleaned_data
+        for name in self.secrets:
+            cleaned[name] = cleaned.get(name) or getattr(self.instance, name)
+        return cleaned
+
+
+class AccountForm(KeepsSecrets):
+    secrets = ("access_token",)
+    access_token = secret_field("Access token")
+
+    class Meta:
+        model = BusinessAccount
+        fields = ("name", "access_token")
+
+
+class ConnectForm(forms.Form):
+    waba_id = forms.CharField(label="WABA id", widget=UnfoldAdminTextInputWidget())
+    access_token = secret_field("Access token", "Of a system user of your app at Meta.", required=True)
+    app_id = forms.CharField(label="App id", widget=UnfoldAdminTextInputWidget())
+    app_secret = secret_field("App secret", "It proves that a callback comes from Meta.", required=True)
+
+
+@admin.register(BusinessAccount)
+class BusinessAccountAdmin(OwnedAdmin):
+    """WhatsApp accounts: connected after Meta has confirmed the token, the account and its numbers."""
+
+    area = Area.SETTINGS
+    form = AccountForm
+    list_display = ("__str__", "waba_id", "portfolio", "messaging_limit", "connected")
+    list_select_related = ("portfolio",)
+    search_fields = ("name", "waba_id")
+    fields = ("name", "waba_id", "portfolio", "messaging_limit", "callback_url", "connected", "access_token")
+    readonly_fields = ("waba_id", "portfolio", "messaging_limit", "callback_url", "connected")
+
+    def get_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
+        """The token can be written by who may change it, and read by nobody."""
+        return self.fields if self.has_change_permission(request) else self.fields[:-1]
+
+    def add_view(self, request: HttpRequest, form_url: str = "", extra_context: Any = None) -> HttpResponse:
+        current = self.require(request)
+        if elsewhere := self.choose_first(request):
+            return elsewhere
+        form = ConnectForm(request.POST or None)
+        if request.method == "POST" and form.is_valid():
+            made: list[Connection] = []
+
+            def act() -> str:
+                if not current.superuser:
+                    _refuse_another_secret(form.cleaned_data["app_id"], form.cleaned_data["app_secret"])
+                made.append(connect(current.organization, Credentials(**form.cleaned_data)))  # type: ignore[arg-type]
+                return f"Connected with {len(made[0].numbers)} phone numbers."
+
+            if self.attempt(request, act):
+                self.log_addition(request, made[0].account, "Connected.")
+                shown = {"connection": made[0], "back": self.url("changelist")}
+                return self.page(request, "kaanha/connected.html", title="WhatsApp is connected", **shown)
+        asked = {
+            "form": form,
+            "button": "Connect",
+            "back": self.url("changelist"),
+            "sentences": ["Meta is asked first: nothing is written unless all of this is right."],
+        }
+        return self.page(request, "kaanha/form.html", title="Connect a WhatsApp account", **asked)
+
+    @display(description="Messaging limit")
+    def messaging_limit(self, account: BusinessAccount) -> str:
+        limit = account.portfolio.messaging_limit
+        return "unlimited" if limit is None else f"{limit:,} people in 24 hours"
+
+    @display(description="Callback URL to enter at Meta")
+    def callback_url(self, account: BusinessAccount) -> str:
+        return account.app.callback_url
+
+    @display(description="Connected", ordering="created_at")
+    def connected(self, account: BusinessAccount) -> str:
+        return moment(account.created_at)
+
+
+@admin.register(PhoneNumber)
+class PhoneNumberAdmin(ReadOnlyAdmin):
+    area = Area.SETTINGS
+    list_display = ("display_number", "verified_name", "account", "state", "quality_chip", "throughput")
+    list_select_related = ("account",)
+    search_fields = ("display_number", "verified_name", "phone_number_id")
+    fields = (*list_display, "phone_number_id")
+
+    @display(description="State", label={"connected": "success", "disconnected": "danger"})
+    def state(self, number: PhoneNumber) -> str:
+        return "disconnected" if number.disconnected_at else "connected"
+
+    @display(description="Quality", ordering="quality", label=QUALITY_COLORS)
+    def quality_chip(self, number: PhoneNumber) -> tuple[str, str]:
+        return number.quality, number.get_quality_display()
+
+
+class MetaAppForm(KeepsSecrets):
+    secrets = ("secret", "previous_secret", "verify_token")
+    secret = secret_field("App secret")
+    previous_secret = secret_field("Previous secret", f"Accepted beside the new one while you rotate it. {KEPT}")
+    verify_token = secret_field("Verify token")
+
+    class Meta:
+        model = MetaApp
+        fields = ("app_id", "secret", "previous_secret", "verify_token")
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean()
+        if not cleaned.get("secret"):
+            self.add_error("secret", "Without the app secret no callback can be believed.")
+        return cleaned
+
+
+@admin.register(MetaApp)
+class MetaAppAdmin(SuperuserAdmin):
+    form = MetaAppForm
+    list_display = ("app_id", "callback_url", "created")
+    fields = ("app_id", "callback_url", "secret", "previous_secret", "verify_token")
+    readonly_fields = ("callback_url",)
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False  # with it would go the callbacks that came
+
+    @display(description="Callback URL")
+    def callback_url(self, app: MetaApp) -> str:
+        return app.callback_url if app.pk else "known once it is saved"
+
+    @display(description="Created", ordering="created_at")
+    def created(self, app: MetaApp) -> str:
+        return moment(app.created_at)
+
+
+def _refuse_another_secret(app_id: str, secret: str) -> None:
+    """An app may serve several organizations: none of them may break it for the others."""
+    known = MetaApp.objects.filter(app_id=app_id).first()
+    if known is not None and secret not in known.secrets:
+        raise Refusal(
+            f"App {app_id} is known with another secret. Check it, or ask whoever runs this installation to renew it.",
+            code="app_secret_differs",
+        )

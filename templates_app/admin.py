@@ -1,0 +1,112 @@
+"""Templates in the admin: as Meta has them, with a preview of the message."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from django.contrib import admin
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
+from django.template.loader import render_to_string
+from django.utils import timezone
+from django.utils.safestring import SafeString
+from unfold.contrib.filters.admin import ChoicesDropdownFilter
+from unfold.decorators import action, display
+
+from kaanha.lib.errors import Refusal
+from kaanha.organizations.access import Area
+from kaanha.organizations.owned_admin import CONFIRM, ReadOnlyAdmin, moment
+from kaanha.whatsapp.models import BusinessAccount
+from templates_app import rendering, syncing
+from templates_app.models import MessageTemplate
+
+Status = MessageTemplate.Status
+STATUS_COLORS = {
+    Status.APPROVED: "success",
+    Status.FLAGGED: "warning",
+    Status.PENDING: "info",
+    Status.IN_APPEAL: "info",
+    Status.PAUSED: "warning",
+    Status.REJECTED: "danger",
+    Status.DISABLED: "danger",
+    Status.DELETED: "danger",
+}
+CATEGORY_COLORS = {"MARKETING": "primary", "UTILITY": "info", "AUTHENTICATION": "warning"}
+
+
+def bubble(template: MessageTemplate, values: dict[str, str] | None = None) -> SafeString:
+    """The message as the person sees it; variables without a value stand as {{name}}, or as their example."""
+    slots = rendering.slots(template.components, template.parameter_format)
+    examples = {slot.key: slot.example for slot in slots if slot.example and slot.key != "header"}
+    shown = rendering.preview(template.components, examples if values is None else values)
+    return render_to_string("kaanha/bubble.html", {"message": shown})
+
+
+@admin.register(MessageTemplate)
+class MessageTemplateAdmin(ReadOnlyAdmin):
+    area = Area.CAMPAIGNS
+    list_display = ("name_and_text", "language", "category_chip", "status_chip", "account", "synced")
+    list_filter: Any = (
+        ("status", ChoicesDropdownFilter),
+        ("category", ChoicesDropdownFilter),
+    )
+    list_select_related = ("account",)
+    search_fields = ("name",)
+    actions_list = ("sync",)
+    fields = (
+        "name", "language", "category_chip", "status_chip", "rejected_reason", "quality", "account", "synced", "preview",
+    )  # fmt: skip
+
+    def own_pages(self) -> dict[str, tuple[str, Callable[..., HttpResponse]]]:
+        return {"sync_confirm": ("sync-from-meta/", self.sync_view)}
+
+    @action(description="Sync from Meta", url_path="sync", icon="sync", permissions=["act"])
+    def sync(self, request: HttpRequest) -> HttpResponse:
+        return redirect(self.url("sync_confirm"))
+
+    def sync_view(self, request: HttpRequest) -> HttpResponse:
+        current = self.require(request)
+        if elsewhere := self.choose_first(request):
+            return elsewhere
+        accounts = list(BusinessAccount.objects.of(current.organization).order_by("pk"))  # type: ignore[arg-type]
+        back = self.url("changelist")
+        if request.method == "POST":
+            self.attempt(request, lambda: _sync(accounts))
+            return redirect(back)
+        sentences = [f"Meta is asked for every template of {account}." for account in accounts]
+        sentences.append("Templates that Meta doesn't list any more are marked as deleted. Nothing is sent.")
+        asked = {"sentences": sentences, "button": "Sync now", "back": back}
+        return self.page(request, CONFIRM, title="Sync templates from Meta", **asked)
+
+    @display(description="Name", ordering="name", header=True)
+    def name_and_text(self, template: MessageTemplate) -> list[str]:
+        body = rendering.preview(template.components, {})["body"]
+        return [template.name, body if len(body) <= 60 else f"{body[:60]}…"]
+
+    @display(description="Category", ordering="category", label=CATEGORY_COLORS)
+    def category_chip(self, template: MessageTemplate) -> tuple[str, str]:
+        return template.category, template.get_category_display()
+
+    @display(description="Status", ordering="status", label=STATUS_COLORS)
+    def status_chip(self, template: MessageTemplate) -> tuple[str, str] | str:
+        known = template.status in STATUS_COLORS
+        return (template.status, template.get_status_display()) if known else template.get_status_display()
+
+    @display(description="Synced", ordering="synced_at")
+    def synced(self, template: MessageTemplate) -> str:
+        return moment(template.synced_at, "never")
+
+    @display(description="Preview, with the examples that Meta was given")
+    def preview(self, template: MessageTemplate) -> SafeString:
+        return bubble(template)
+
+
+def _sync(accounts: list[BusinessAccount]) -> str:
+    """Sync every account; what changed, in a sentence."""
+    if not accounts:
+        raise Refusal("No WhatsApp account is connected yet: connect one under Settings → WhatsApp accounts.")
+    outcomes = [syncing.sync(account, now=timezone.now()) for account in accounts]
+    counts = {name: sum(getattr(one, name) for one in outcomes) for name in ("created", "updated", "unchanged", "deleted")}
+    told = ", ".join(f"{count} {name}" for name, count in counts.items())
+    return " ".join([f"Templates synced: {told}.", *(problem for one in outcomes for problem in one.problems)])
