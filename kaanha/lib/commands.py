@@ -58,6 +58,8 @@ class KaanhaCommand(BaseCommand):
             self.stdout.write(f"{name}: {', '.join(map(str, value)) if isinstance(value, list) else value}")
 
     def run_from_argv(self, argv: list[str]) -> None:
+        # A pool waits ten seconds for a database that is away and hides why; one process needs none.
+        connection.settings_dict.get("OPTIONS", {}).pop("pool", None)
         try:
             super().run_from_argv(argv)
         except Refusal as refusal:

@@ -198,4 +198,9 @@ def _after(paging: Any) -> str | None:
 
 
 def _reason(error: Exception) -> str:
-    return clean(f"{type(error).__name__}: {error}", 300)
+    """What went wrong, without the address and the nest of errors that it comes in."""
+    if isinstance(error, requests.Timeout):
+        return "no answer in time"
+    if isinstance(error, requests.exceptions.InvalidHeader):
+        return "the access token holds characters that none has"  # its own text would show the token
+    return clean(str(error).rpartition(": ")[2].strip("')\" ") or type(error).__name__, 200)
