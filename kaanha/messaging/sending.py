@@ -14,6 +14,7 @@ import os
 import secrets
 import socket
 import threading
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -21,15 +22,15 @@ from datetime import datetime, timedelta
 from typing import ParamSpec, TypeVar
 
 from django.conf import settings
-from django.db import close_old_connections, connections
+from django.db import DatabaseError, InterfaceError, OperationalError, close_old_connections, connections
 from django.utils import timezone
 from redis.asyncio import Redis
 
 from kaanha.lib.pacing import Pace
 from kaanha.messaging import claiming, holding, settling, slots
 from kaanha.messaging.claiming import Claim, Envelope, Live
-from kaanha.messaging.settling import Result
-from kaanha.whatsapp.cloud_api.client import Sender
+from kaanha.messaging.settling import Answer, NotStarted, Result
+from kaanha.whatsapp.cloud_api.client import Accepted, Sender, Undelivered
 from kaanha.whatsapp.models import PhoneNumber
 
 SLICE = timedelta(seconds=10)
@@ -40,6 +41,10 @@ SETTLE_ROWS, SETTLE_SECONDS = 100, 0.2
 LIVE_SECONDS = 0.5  # how long the list of live dispatches is believed
 IDLE = 0.05  # seconds between two looks while there is nothing to take
 GATHER = 0.05  # seconds of the rate that make a claim worth while
+RESERVED = 30  # of UNSETTLED, kept free for a number that has just got something to send
+DATABASE_PAUSE = 0.5  # seconds between tries while PostgreSQL is away
+WATCHED, WATCHED_LEAST = 100, 20  # the last requests, of which most must reach Meta
+OUT_OF_REACH = (OperationalError, InterfaceError)
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -67,26 +72,38 @@ class _Slice:
     live: list[Live] = field(default_factory=list)
     live_until: float = 0.0
     results: list[Result] = field(default_factory=list)
+    # Claimed and not settled by this slice.
+    open: int = 0
+    outcomes: deque[bool] = field(default_factory=lambda: deque(maxlen=WATCHED))
     posting: set[asyncio.Task[None]] = field(default_factory=set)
+    ending: bool = False
     told: dict[str, int] = field(default_factory=lambda: {"sent": 0, "skipped": 0, "deferred": 0})
     more: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def work(self, until: datetime) -> dict[str, int]:
         settler = asyncio.create_task(self._settle_always())
         try:
-            while timezone.now() < until and await self._step():
+            while timezone.now() < until and await self._step_or_wait():
                 pass
             await asyncio.gather(*self.posting)
         finally:
-            settler.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await settler
-            await self._settle()
+            self.ending = True
+            self.more.set()
+            await settler
         return self.told
+
+    async def _step_or_wait(self) -> bool:
+        """One step. With PostgreSQL away, a pause instead: what is claimed already goes on."""
+        try:
+            return await self._step()
+        except DatabaseError as error:
+            logger.warning("Number %s can't claim: %s", self.number, error)
+            await asyncio.sleep(DATABASE_PAUSE)
+            return True
 
     async def _step(self) -> bool:
         """Take what the pace allows and start it; False when there is nothing left to do."""
-        room = min(BATCH, UNSETTLED - self.engine.unsettled)
+        room = min(BATCH, self.engine.room(), self.engine.share() - self.open)
         if room <= 0:
             await asyncio.sleep(IDLE)
             return True
@@ -108,7 +125,7 @@ class _Slice:
 
     async def _start(self, claimed: Claim, permits: int) -> bool:
         started = asyncio.get_running_loop().time()
-        self.engine.unsettled += len(claimed.envelopes)
+        self._opened(len(claimed.envelopes))
         for envelope in claimed.envelopes:
             task = asyncio.create_task(self._post(envelope, started))
             self.posting.add(task)
@@ -138,42 +155,49 @@ class _Slice:
 
     async def _post(self, envelope: Envelope, claimed_at: float) -> None:
         if asyncio.get_running_loop().time() - claimed_at > LATEST_START.total_seconds():
-            await self.engine.settling(claiming.release, [envelope], now=timezone.now())
-            self.engine.unsettled -= 1
-            return
-        answer = await self.sender.send(self.number.phone_number_id, self.token, envelope.body)
+            answer: Answer = NotStarted()
+        else:
+            answer = await self.sender.send(self.number.phone_number_id, self.token, envelope.body)
         self.results.append(Result(envelope, answer, timezone.now()))
         if len(self.results) >= SETTLE_ROWS:
             self.more.set()
 
     async def _settle_always(self) -> None:
-        while True:
+        """Write down what came back, every hundred results or 200 ms, until the end and everything is written."""
+        while not self.ending or self.results:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self.more.wait(), SETTLE_SECONDS)
             self.more.clear()
-            await asyncio.shield(self._settle())
+            await self._settle()
 
     async def _settle(self) -> None:
         results, self.results = self.results, []
         if not results:
             return
         try:
-            consequences = await self.engine.settling(self._write, results)
-        finally:
-            self.engine.unsettled -= len(results)
-        self.told["sent"] += sum(isinstance(result.answer, settling.Accepted) for result in results)
-        if consequences.slow_down:
+            consequences = await self.engine.settling(settling.settle_and_hold, results)
+        except OUT_OF_REACH as error:
+            logger.warning("Number %s can't settle %s results yet: %s", self.number, len(results), error)
+            self.results = [result for result in results if not result.stale(timezone.now())] + self.results
+            self._opened(len(self.results) - len(results))
+            await asyncio.sleep(DATABASE_PAUSE)
+            return
+        self._opened(-len(results))
+        self.told["sent"] += sum(isinstance(result.answer, Accepted) for result in results)
+        await self._follow(results, consequences)
+
+    async def _follow(self, results: list[Result], consequences: settling.Consequences) -> None:
+        """Slow the number down when Meta asks for it, or doesn't answer most of what it is asked."""
+        self.outcomes.extend(isinstance(result.answer, Undelivered) for result in results)
+        away = len(self.outcomes) >= WATCHED_LEAST and sum(self.outcomes) > len(self.outcomes) / 2
+        if consequences.slow_down or away:
             await self.pace.slow_down()
         if consequences.holds:
             self.live_until = 0.0
 
-    @staticmethod
-    def _write(results: list[Result]) -> settling.Consequences:
-        now = timezone.now()
-        consequences = settling.settle(results, now=now)
-        for dispatch, (reason, detail) in consequences.holds.items():
-            holding.hold(dispatch, reason=reason, detail=detail, now=now)
-        return consequences
+    def _opened(self, rows: int) -> None:
+        self.open += rows
+        self.engine.unsettled += rows
 
 
 class _Engine:
@@ -189,6 +213,14 @@ class _Engine:
         self._sender: Sender | None = None
         self._thread = threading.Thread(target=self._loop.run_forever, name="sending", daemon=True)
         self._thread.start()
+
+    def room(self) -> int:
+        """How many more rows this process may claim."""
+        return UNSETTLED - self.unsettled
+
+    def share(self) -> int:
+        """How many of them one number may have: it must not fill the process while its Meta hangs."""
+        return (UNSETTLED - RESERVED) // max(1, len(self.busy))
 
     def run(self, phone_number_id: int, until: datetime) -> dict[str, int]:
         return asyncio.run_coroutine_threadsafe(self._slice(phone_number_id, until), self._loop).result()

@@ -2,21 +2,38 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 
-from django.db import connection
+from django.db import DataError, IntegrityError, connection
+from django.utils import timezone
 
 from contacts import consent
-from kaanha.messaging import fates, ledger
+from kaanha.messaging import fates, holding, ledger
 from kaanha.messaging.claiming import Envelope
 from kaanha.messaging.fates import Row
 from kaanha.messaging.models import Status
-from kaanha.whatsapp.cloud_api.client import Accepted, Answer, NotMeta, Refused, Undelivered, Unknown
+from kaanha.whatsapp.cloud_api import client
+from kaanha.whatsapp.cloud_api.client import Accepted, NotMeta, Refused, Undelivered, Unknown
 from kaanha.whatsapp.cloud_api.errors import ErrorClass, Verdict
 
+logger = logging.getLogger(__name__)
+
 HOLDS = frozenset({ErrorClass.TEMPLATE, ErrorClass.ACCOUNT})
+
+
+# An answer that comes to nobody's ears for so long has lost its row to the lease sweep, which a receipt corrects.
+STALE = timedelta(minutes=10)
+
+
+@dataclass(frozen=True, slots=True)
+class NotStarted:
+    """The request was never begun: this process was too slow."""
+
+
+Answer = client.Answer | NotStarted
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +44,10 @@ class Result:
     answer: Answer
     at: datetime
 
+    def stale(self, now: datetime) -> bool:
+        """Whether it isn't worth keeping any longer."""
+        return now - self.at > STALE
+
 
 @dataclass(slots=True)
 class Consequences:
@@ -35,6 +56,25 @@ class Consequences:
     slow_down: bool = False
     # {dispatch: (reason, words)}
     holds: dict[int, tuple[str, str]] = field(default_factory=dict)
+
+
+def settle_and_hold(results: Sequence[Result]) -> Consequences:
+    """Write the answers down and hold the dispatches that are in trouble.
+
+    A result that spoils the batch is left to the lease sweep, and told in the log; the others are written.
+    """
+    now = timezone.now()
+    try:
+        consequences = settle(results, now=now)
+    except (DataError, IntegrityError):
+        if len(results) == 1:
+            logger.exception("The answer to message %s can't be written", results[0].envelope.id)
+            return Consequences()
+        parts = [settle_and_hold([result]) for result in results]
+        return Consequences(slow_down=any(part.slow_down for part in parts))
+    for dispatch, (reason, detail) in consequences.holds.items():
+        holding.hold(dispatch, reason=reason, detail=detail, now=now)
+    return consequences
 
 
 def settle(results: Sequence[Result], *, now: datetime) -> Consequences:
@@ -82,6 +122,8 @@ def _apply(row: Row, result: Result, *, now: datetime) -> None:
             fates.refuse(row, undelivered(reason), now=now)
         case NotMeta():
             fates.requeue(row, due_at=now + fates.HELD_PAUSE)
+        case NotStarted():
+            fates.requeue(row, due_at=now)
         case Unknown(reason=reason):
             fates.lose_sight(row, reason, now=now)
 
