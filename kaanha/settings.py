@@ -197,6 +197,8 @@ WHATSAPP_API_URL = env.str("WHATSAPP_API_URL", default="https://graph.facebook.c
 WHATSAPP_TIMEOUT = timedelta(seconds=env.float("WHATSAPP_TIMEOUT_SECONDS", default=30))
 # Source: Webhooks, "up to 3 MB".
 CALLBACK_MAX_BYTES = 3 * 1024 * 1024
+# A process that hasn't applied by then the callbacks that it took is gone: another one applies them.
+CALLBACK_LEASE = timedelta(seconds=env.float("CALLBACK_LEASE_SECONDS", default=60))
 # Two-letter countries to which Meta delivers no MARKETING. Source: Cloud API, "Per-user marketing template limits".
 MARKETING_BLOCKED_COUNTRIES = env.list("MARKETING_BLOCKED_COUNTRIES", default=["US"])
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol, TypeVar
 
+from django.conf import settings
 from django.db import DataError, IntegrityError, connection, transaction
 
 from contacts import consent
@@ -26,7 +27,6 @@ from kaanha.whatsapp.models import BusinessAccount, PhoneNumber
 from templates_app import syncing
 
 BATCH_BODIES = 500
-LEASE = timedelta(seconds=60)
 KEPT = timedelta(days=7)  # an applied body without problems
 DROPPED_AT_ONCE = 10_000
 
@@ -153,7 +153,7 @@ def _apply_preferences(preferences: Sequence[events.Preference], number: PhoneNu
 
 def _claim(*, now: datetime, limit: int) -> list[Body]:
     with transaction.atomic(), connection.cursor() as cursor:
-        cursor.execute(_CLAIM, [now + LEASE, now, limit])
+        cursor.execute(_CLAIM, [now + settings.CALLBACK_LEASE, now, limit])
         return [Body(key, app, at, bytes(raw)) for key, app, at, raw in sorted(cursor.fetchall())]
 
 
