@@ -13,13 +13,15 @@ from django.db import IntegrityError, transaction
 from broadcasts import audience, lock, preflight, report
 from broadcasts.models import Broadcast, PauseReason, Status
 from kaanha.lib.errors import Refusal
-from kaanha.messaging import holding
+from kaanha.messaging import counting, holding
 from kaanha.messaging.models import Dispatch, Message
 from kaanha.webhooks.models import Event
 from templates_app.models import MessageTemplate
 
 # With nothing to claim for so long a broadcast frees the organization's slot.
 IDLE_LIMIT = timedelta(minutes=5)
+# The safety stop: so many settled messages make a look worth while, and this share of failures stops it.
+WATCHED, ABNORMAL = 100, 0.5
 NOT_PAUSED = {"pause_reason": "", "status_detail": "", "paused_at": None, "resume_at": None}
 
 logger = logging.getLogger(__name__)
@@ -150,7 +152,7 @@ def _begin(broadcast: Broadcast, *, now: datetime) -> bool:
         if held is None:
             return False
         if held.dispatch_id:
-            holding.release(held.dispatch_id)
+            holding.release(held.dispatch_id, now=now)
             held.move(Status.SENDING)
             return True
         held.dispatch = _dispatch(held)
@@ -176,6 +178,9 @@ def _look_after(broadcast: Broadcast, *, now: datetime) -> None:
     if dispatch is not None and dispatch.held_at is not None:
         _follow_hold(broadcast, dispatch, now=now)
         return
+    if alarm := _alarm(broadcast):
+        pause(broadcast, now=now, reason=PauseReason.SAFETY, detail=alarm)
+        return
     mine = Message.objects.filter(dispatch=dispatch)
     next_due = mine.filter(due_at__isnull=False).order_by("due_at").values_list("due_at", flat=True).first()
     in_flight = mine.filter(lease_until__isnull=False).exists()
@@ -198,6 +203,24 @@ def _follow_hold(broadcast: Broadcast, dispatch: Dispatch, *, now: datetime) -> 
         paused_at=now,
     )
     lock.free(broadcast)
+
+
+def _alarm(broadcast: Broadcast) -> str:
+    """Why the broadcast has to stop for safety: most of what was settled since the last look failed. Else empty."""
+    funnel = counting.funnel(broadcast.dispatch_id)
+    seen = {"watched_settled": funnel.sent + funnel.failed, "watched_failed": funnel.failed}
+    settled = seen["watched_settled"] - broadcast.watched_settled
+    failed = seen["watched_failed"] - broadcast.watched_failed
+    if settled < WATCHED:
+        return ""
+    Broadcast.objects.filter(pk=broadcast.pk).update(**seen)
+    if failed < ABNORMAL * settled:
+        return ""
+    codes = ", ".join(f"{code} ({count:,})" for code, count in list(report.by_code(broadcast).items())[:3])
+    return (
+        f"{failed:,} of the last {settled:,} messages failed. Meta's codes: {codes}. "
+        "Look at the failures, repair what they have in common, and resume it."
+    )
 
 
 def _complete(broadcast: Broadcast, *, now: datetime) -> None:

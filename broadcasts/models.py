@@ -94,6 +94,9 @@ class Broadcast(OwnedModel):
     # In words: what happened and what to do.
     status_detail = models.TextField(blank=True, editable=False)
     resume_at = models.DateTimeField(null=True, editable=False)
+    # The funnel when the safety stop last looked: how many were sent or failed, and how many failed.
+    watched_settled = models.PositiveIntegerField(default=0, editable=False)
+    watched_failed = models.PositiveIntegerField(default=0, editable=False)
     dispatch = models.OneToOneField(
         Dispatch, on_delete=models.PROTECT, null=True, editable=False, related_name="broadcast"
     )

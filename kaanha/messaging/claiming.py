@@ -18,7 +18,7 @@ from django.db import connection, transaction
 
 from kaanha.lib import public_ids
 from kaanha.lib.errors import Refusal
-from kaanha.messaging import caps, counting, policy
+from kaanha.messaging import caps, counting, policy, reach
 from kaanha.messaging.models import Dispatch, Message, SkipReason
 from kaanha.messaging.policy import Addressee
 from kaanha.whatsapp.cloud_api import payloads
@@ -84,7 +84,7 @@ class _Case:
 
     @property
     def is_marketing(self) -> bool:
-        return self.template.category == MessageTemplate.Category.MARKETING
+        return policy.is_marketing(self.template.category)
 
 
 def live(phone_number_id: int, *, now: datetime) -> list[Live]:
@@ -104,16 +104,17 @@ def numbers_with_work(*, now: datetime) -> list[int]:
         return [key for (key,) in cursor.fetchall()]
 
 
-def claim(dispatches: Collection[Live], *, limit: int, now: datetime) -> Claim:
+def claim(dispatches: Collection[Live], *, limit: int, now: datetime, within: reach.Limit | None = None) -> Claim:
     """Up to `limit` rows of `dispatches`: utility before marketing, and an equal share for each dispatch of a lane.
 
-    Every row taken ends in this transaction as sending (an envelope), skipped with its reason, or queued for later.
-    About ten statements, whatever the number of rows.
+    Every row taken ends in this transaction as sending (an envelope), skipped with its reason, or queued for later: for
+    the cap where its asker waits for that, or for the messaging limit of the portfolio, `within`. About ten statements,
+    whatever the number of rows.
     """
     found = {dispatch.id: dispatch for dispatch in dispatches}
     with transaction.atomic(durable=True):
         candidates = _take(_lock_open(found), limit=limit, now=now)
-        return _judge(candidates, found, now=now) if candidates else Claim()
+        return _judge(candidates, found, now=now, within=within) if candidates else Claim()
 
 
 def release(envelopes: Collection[Envelope], *, now: datetime) -> int:
@@ -144,13 +145,16 @@ def _take(lanes: Iterable[list[int]], *, limit: int, now: datetime) -> list[_Can
     return taken
 
 
-def _judge(candidates: list[_Candidate], found: Mapping[int, Live], *, now: datetime) -> Claim:
+def _judge(
+    candidates: list[_Candidate], found: Mapping[int, Live], *, now: datetime, within: reach.Limit | None
+) -> Claim:
     claimed = Claim()
     cases = _one_marketing_each(_cases(candidates, found, claimed.trouble))
     reserved = caps.take({case.row.contact_id: case.row.id for case in cases if case.is_marketing}, now=now)
     addressees = _addressees([case.row.contact_id for case in cases])
     token = secrets.randbits(62)
     skipped: list[tuple[_Case, SkipReason]] = []
+    held_back = 0
     for case in cases:
         capped = case.is_marketing and case.row.contact_id not in reserved
         decision = _decide(case, addressees.get(case.row.contact_id), capped=capped, token=token)
@@ -158,12 +162,14 @@ def _judge(candidates: list[_Candidate], found: Mapping[int, Live], *, now: date
             claimed.envelopes.append(decision)
         else:
             skipped.append((case, decision))
+    if within is not None:
+        claimed.envelopes, held_back = _fit(claimed.envelopes, within, reserved, now=now)
     _mark_sending(claimed.envelopes, now=now)
     waiting = [case for case, reason in skipped if _waits(case, reason)]
-    _defer(waiting)
+    _defer_for_cap(waiting)
     settled = [(case, reason) for case, reason in skipped if not _waits(case, reason)]
     _skip(settled, reserved, now=now)
-    claimed.deferred, claimed.skipped = len(waiting), len(settled)
+    claimed.deferred, claimed.skipped = len(waiting) + held_back, len(settled)
     return claimed
 
 
@@ -255,12 +261,28 @@ def _mark_sending(envelopes: list[Envelope], *, now: datetime) -> None:
             cursor.execute(_SENDING, [now + settings.SEND_LEASE, envelopes[0].token, keys, parameters])
 
 
-def _defer(cases: list[_Case]) -> None:
+def _defer_for_cap(cases: list[_Case]) -> None:
     """Back to the queue until the cap of each contact frees."""
     if cases:
         free = caps.free_from([case.row.contact_id for case in cases])
+        _defer({case.row.id: free[case.row.contact_id] for case in cases})
+
+
+def _fit(
+    envelopes: list[Envelope], within: reach.Limit, reserved: Collection[int], *, now: datetime
+) -> tuple[list[Envelope], int]:
+    """Those that the portfolio's messaging limit lets go; the others go back until a place frees, without caps."""
+    room = reach.reserve(within, [envelope.contact_id for envelope in envelopes], now=now)
+    beyond = [envelope for envelope in envelopes if envelope.contact_id not in room.fits]
+    _defer({envelope.id: room.frees_at for envelope in beyond})
+    caps.give_back({e.contact_id: e.id for e in beyond if e.contact_id in reserved}, now=now)
+    return [envelope for envelope in envelopes if envelope.contact_id in room.fits], len(beyond)
+
+
+def _defer(until: Mapping[int, datetime]) -> None:
+    if until:
         with connection.cursor() as cursor:
-            cursor.execute(_DEFER, [[case.row.id for case in cases], [free[case.row.contact_id] for case in cases]])
+            cursor.execute(_DEFER, [list(until), list(until.values())])
 
 
 def _skip(skipped: list[tuple[_Case, SkipReason]], reserved: Collection[int], *, now: datetime) -> None:

@@ -7,7 +7,10 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from kaanha.messaging.models import Dispatch
+from django.db import transaction
+from django.db.models import F
+
+from kaanha.messaging.models import Dispatch, Message
 
 
 def hold(dispatch_id: int, *, reason: str, detail: str, now: datetime) -> bool:
@@ -16,10 +19,19 @@ def hold(dispatch_id: int, *, reason: str, detail: str, now: datetime) -> bool:
     return bool(waiting.update(held_at=now, hold_reason=reason, hold_detail=detail))
 
 
-def release(dispatch_id: int) -> bool:
-    """Let claims pass again. False if it wasn't held."""
-    held = Dispatch.objects.filter(pk=dispatch_id, held_at__isnull=False)
-    return bool(held.update(held_at=None, hold_reason="", hold_detail=""))
+def release(dispatch_id: int, *, now: datetime) -> bool:
+    """Let claims pass again. False if it wasn't held.
+
+    The hour within which a message is retried stood still meanwhile.
+    """
+    with transaction.atomic():
+        held = Dispatch.objects.select_for_update().filter(pk=dispatch_id, held_at__isnull=False).first()
+        if held is None or held.held_at is None:
+            return False
+        retried = Message.objects.filter(dispatch=held, due_at__isnull=False, first_tried_at__isnull=False)
+        retried.update(first_tried_at=F("first_tried_at") + (now - held.held_at))
+        Dispatch.objects.filter(pk=held.pk).update(held_at=None, hold_reason="", hold_detail="")
+    return True
 
 
 def cancel(dispatch_id: int, *, now: datetime) -> bool:

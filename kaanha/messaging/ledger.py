@@ -9,10 +9,9 @@ from datetime import datetime
 
 from django.db import connection, transaction
 
-from kaanha.messaging import caps, counting
+from kaanha.messaging import caps, counting, policy
 from kaanha.messaging.fates import Row
 from kaanha.messaging.models import RECEIVED, Status
-from templates_app.models import MessageTemplate
 
 _LOADED = [field.name for field in fields(Row)]
 # What a change may write; `id` and the rest only identify.
@@ -70,7 +69,7 @@ def _follow_with_caps(rows: list[Row], old: dict[int, Row], *, now: datetime) ->
     """An accepted MARKETING message keeps the cap 24 h from its acceptance; one that ended for good gives it back."""
     accepted, ended = {}, {}
     for row in rows:
-        if row.category != MessageTemplate.Category.MARKETING or row.status == old[row.id].status:
+        if not policy.is_marketing(row.category) or row.status == old[row.id].status:
             continue
         if row.status in RECEIVED and old[row.id].status not in RECEIVED:
             accepted[row.contact_id] = (row.id, row.accepted_at or now)

@@ -12,7 +12,7 @@ from django.db.models import Q
 
 from contacts.models import Contact
 from kaanha.organizations.models import Organization, OwnedModel, OwnedQuerySet
-from kaanha.whatsapp.models import MetaApp, PhoneNumber
+from kaanha.whatsapp.models import MetaApp, PhoneNumber, Portfolio
 from templates_app.models import MessageTemplate
 
 CAP_WINDOW = timedelta(hours=24)  # MARKETING at most once per contact in it
@@ -234,6 +234,27 @@ class MarketingCap(models.Model):
 
     def __str__(self) -> str:
         return f"contact {self.contact_id} until {self.until}"
+
+
+class Reach(models.Model):
+    """When a portfolio last sent a template to a contact: what Meta's messaging limit counts.
+
+    Kept in the claim, for portfolios that have a limit. A claim whose message then fails still counts: rather a little
+    less than Meta allows than more.
+    """
+
+    pk = models.CompositePrimaryKey("portfolio_id", "contact_id")
+    portfolio = models.ForeignKey(Portfolio, on_delete=models.CASCADE, related_name="+", db_index=False)
+    contact = models.ForeignKey(
+        Contact, on_delete=models.DO_NOTHING, related_name="+", db_constraint=False, db_index=False
+    )
+    at = models.DateTimeField()
+
+    class Meta:
+        indexes = [models.Index(fields=["portfolio", "at"], name="reach_window")]  # how many within 24 h
+
+    def __str__(self) -> str:
+        return f"{self.portfolio_id} → {self.contact_id} at {self.at}"
 
 
 class SendSlot(models.Model):

@@ -11,7 +11,12 @@ from django.conf import settings
 from kaanha.messaging.models import SkipReason
 from templates_app.models import MessageTemplate
 
-MARKETING = MessageTemplate.Category.MARKETING
+NOT_MARKETING = frozenset({MessageTemplate.Category.UTILITY, MessageTemplate.Category.AUTHENTICATION})
+
+
+def is_marketing(category: str) -> bool:
+    """Whether the rules for MARKETING apply; they do to a category of tomorrow, too."""
+    return category not in NOT_MARKETING
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +51,7 @@ def objection(addressee: Addressee | None, category: str, *, capped: bool) -> Sk
         return SkipReason.OPTED_OUT
     if not addressee.phone:
         return SkipReason.INVALID_PHONE
-    if category != MARKETING:
+    if not is_marketing(category):
         return None
     if addressee.marketing_opted_out_at is not None:
         return SkipReason.MARKETING_OPTED_OUT

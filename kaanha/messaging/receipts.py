@@ -30,8 +30,9 @@ def apply(receipts: Sequence[Receipt], *, app: int, now: datetime) -> int:
     """
     with transaction.atomic():
         matched = _match(receipts, [app] * len(receipts))
-        _write([(receipts[place], *found) for place, found in matched.items()], now=now)
+        holds = _write([(receipts[place], *found) for place, found in matched.items()], now=now)
         _keep([receipt for place, receipt in enumerate(receipts) if place not in matched], app=app, now=now)
+    settling.hold_all(holds, now=now)
     return len(matched)
 
 
@@ -43,9 +44,10 @@ def apply_kept(*, now: datetime, limit: int = RETRY_BATCH) -> int:
         kept = list(due.select_for_update(skip_locked=True)[:limit])
         receipts = [_thaw(row.receipt) for row in kept]
         matched = _match(receipts, [row.app_id for row in kept])
-        _write([(receipts[place], *found) for place, found in matched.items()], now=now)
+        holds = _write([(receipts[place], *found) for place, found in matched.items()], now=now)
         UnmatchedReceipt.objects.filter(pk__in=[kept[place].pk for place in matched]).delete()
         _postpone([row for place, row in enumerate(kept) if place not in matched], now=now)
+    settling.hold_all(holds, now=now)
     return len(matched)
 
 
@@ -74,7 +76,9 @@ def _find(ids: list[int], wamids: list[str]) -> tuple[dict[int, tuple[int, str]]
     return {key: (app, number) for key, _, app, number in rows}, {wamid: key for key, wamid, _, _ in rows if wamid}
 
 
-def _write(matched: list[tuple[Receipt, int, int | None]], *, now: datetime) -> None:
+def _write(matched: list[tuple[Receipt, int, int | None]], *, now: datetime) -> settling.Holds:
+    """Apply receipts to their locked messages; the dispatches that are in trouble by what they say."""
+    holds: settling.Holds = {}
     verdicts = [_verdict(receipt) for receipt, _, _ in matched]
     with ledger.changing({message for _, message, _ in matched}, now=now) as rows:
         for (receipt, message, attempt), verdict in zip(matched, verdicts, strict=True):
@@ -88,7 +92,10 @@ def _write(matched: list[tuple[Receipt, int, int | None]], *, now: datetime) -> 
                     attempt=attempt,
                     verdict=verdict,
                 )
+                if verdict is not None and rows[message].error_in_callback and verdict.error_class in settling.HOLDS:
+                    holds[rows[message].dispatch_id] = settling.hold_for(verdict)
         settling.stop_marketing(verdicts, [rows[message].contact_id for _, message, _ in matched], at=now)
+    return holds
 
 
 def _verdict(receipt: Receipt) -> Verdict | None:

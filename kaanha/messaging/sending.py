@@ -27,8 +27,9 @@ from django.utils import timezone
 from redis.asyncio import Redis
 
 from kaanha.lib.pacing import Pace
-from kaanha.messaging import claiming, holding, settling, slots
+from kaanha.messaging import claiming, holding, reach, settling, slots
 from kaanha.messaging.claiming import Claim, Envelope, Live
+from kaanha.messaging.safety import Watch
 from kaanha.messaging.settling import Answer, NotStarted, Result
 from kaanha.whatsapp.cloud_api.client import Accepted, Sender, Undelivered
 from kaanha.whatsapp.models import PhoneNumber
@@ -116,9 +117,14 @@ class _Slice:
             return True
         return await self._start(await self.engine.claiming(self._claim, permits), permits)
 
+    @property
+    def limit(self) -> reach.Limit | None:
+        portfolio = self.number.account.portfolio
+        return None if portfolio.messaging_limit is None else reach.Limit(portfolio.pk, portfolio.messaging_limit)
+
     def _claim(self, permits: int) -> Claim:
         now = timezone.now()
-        claimed = claiming.claim(self.live, limit=permits, now=now)
+        claimed = claiming.claim(self.live, limit=permits, now=now, within=self.limit)
         for dispatch, detail in claimed.trouble.items():
             holding.hold(dispatch, reason="template", detail=detail, now=now)
         return claimed
@@ -192,6 +198,10 @@ class _Slice:
         away = len(self.outcomes) >= WATCHED_LEAST and sum(self.outcomes) > len(self.outcomes) / 2
         if consequences.slow_down or away:
             await self.pace.slow_down()
+        troubled = self.engine.watch.see(results)
+        if troubled:
+            await self.engine.settling(settling.hold_all, troubled, now=timezone.now())
+            self.live_until = 0.0
         if consequences.holds:
             self.live_until = 0.0
 
@@ -205,6 +215,7 @@ class _Engine:
 
     def __init__(self) -> None:
         self.unsettled = 0
+        self.watch = Watch()
         self.busy: set[int] = set()
         self.holder = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
         self._claims = ThreadPoolExecutor(2, thread_name_prefix="claims")
@@ -242,7 +253,9 @@ class _Engine:
             slot = await self.claiming(slots.acquire, phone_number_id, self.holder, now=timezone.now())
             if slot is None:
                 return {}
-            number = await self.claiming(PhoneNumber.objects.select_related("account").get, pk=phone_number_id)
+            number = await self.claiming(
+                PhoneNumber.objects.select_related("account__portfolio").get, pk=phone_number_id
+            )
             renewing = asyncio.create_task(self._renew(phone_number_id, slot))
             try:
                 return await self._work(number, until)

@@ -49,13 +49,16 @@ class Result:
         return now - self.at > STALE
 
 
+# {dispatch: (reason, words)}
+Holds = dict[int, tuple[str, str]]
+
+
 @dataclass(slots=True)
 class Consequences:
     """What a batch of answers means beyond its rows, to be done after the commit."""
 
     slow_down: bool = False
-    # {dispatch: (reason, words)}
-    holds: dict[int, tuple[str, str]] = field(default_factory=dict)
+    holds: Holds = field(default_factory=dict)
 
 
 def settle_and_hold(results: Sequence[Result]) -> Consequences:
@@ -72,8 +75,7 @@ def settle_and_hold(results: Sequence[Result]) -> Consequences:
             return Consequences()
         parts = [settle_and_hold([result]) for result in results]
         return Consequences(slow_down=any(part.slow_down for part in parts))
-    for dispatch, (reason, detail) in consequences.holds.items():
-        holding.hold(dispatch, reason=reason, detail=detail, now=now)
+    hold_all(consequences.holds, now=now)
     return consequences
 
 
@@ -128,6 +130,18 @@ def _apply(row: Row, result: Result, *, now: datetime) -> None:
             fates.lose_sight(row, reason, now=now)
 
 
+def hold_for(verdict: Verdict) -> tuple[str, str]:
+    """Why a dispatch is held for a refusal: the reason's code, and words for people."""
+    words = f"{verdict.words} Meta says: {verdict.text}" if verdict.text else verdict.words
+    return str(verdict.error_class), words
+
+
+def hold_all(holds: Holds, *, now: datetime) -> None:
+    """Hold these dispatches. After the commit of what led to it: each hold is a transaction of its own."""
+    for dispatch, (reason, detail) in holds.items():
+        holding.hold(dispatch, reason=reason, detail=detail, now=now)
+
+
 def undelivered(reason: str) -> Verdict:
     """A request that provably did not reach Meta, as a refusal worth retrying."""
     return Verdict(
@@ -157,8 +171,7 @@ def _learn_numbers(results: Iterable[Result]) -> None:
 def _note(result: Result, consequences: Consequences) -> None:
     match result.answer:
         case Refused(verdict=verdict) if verdict.error_class in HOLDS:
-            words = f"{verdict.words} Meta says: {verdict.text}" if verdict.text else verdict.words
-            consequences.holds[result.envelope.dispatch_id] = (str(verdict.error_class), words)
+            consequences.holds[result.envelope.dispatch_id] = hold_for(verdict)
         case Refused(verdict=verdict) if verdict.error_class == ErrorClass.THROUGHPUT:
             consequences.slow_down = True
         case NotMeta(reason=reason):
