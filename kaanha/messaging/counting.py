@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from django.db import connection
+from django.db import connection, transaction
 
 from kaanha.messaging.models import RECEIVED, WAITING, DispatchCount, Status
 
@@ -113,20 +113,22 @@ def counted_from_ledger(dispatch_id: int) -> Funnel:
 
 
 def recount(dispatch_id: int) -> bool:
-    """Set the counters to what the ledger says; whether they had drifted. Locks the counters, not the messages.
+    """Set the counters to what the ledger says; whether they had drifted. Exact while messages are sent and settled.
 
-    Call it in a transaction. A settle that commits between the count and the lock is not seen, so run it on dispatches
-    that rest.
+    Every change of a message writes its counters last. With all counters of the dispatch locked, whatever has committed
+    is both in the ledger and in them; whatever has not is in neither and waits as long as the count takes (150 ms
+    for a million messages). Counters stand last in the order of locks, and this takes those of one dispatch: call it in
+    no transaction that holds more.
     """
-    DispatchCount.objects.select_for_update().filter(dispatch_id=dispatch_id).order_by("slot").count()
-    told, true = funnel(dispatch_id), counted_from_ledger(dispatch_id)
-    if told == true:
-        return False
-    DispatchCount.objects.filter(dispatch_id=dispatch_id).delete()
-    DispatchCount.objects.create(
-        dispatch_id=dispatch_id, slot=0, **{column: getattr(true, column) for column in COLUMNS}
-    )
-    return True
+    with transaction.atomic(), connection.cursor() as cursor:
+        # A slot that isn't there can't be locked, and a settle could come in through it.
+        cursor.execute(_ALL_SLOTS, [dispatch_id, DispatchCount.SLOTS])
+        cursor.execute(_LOCK, [dispatch_id])
+        # Read in statements of their own: only those see what had committed when the locks were granted.
+        told, true = funnel(dispatch_id), counted_from_ledger(dispatch_id)
+        if told != true:
+            cursor.execute(_SET, [*(getattr(true, column) for column in COLUMNS), dispatch_id])
+    return told != true
 
 
 assert set(Status) == WAITING | RECEIVED | {Status.FAILED, Status.SKIPPED, Status.UNCONFIRMED}  # each counts once
@@ -147,3 +149,12 @@ SELECT status, accepted_at IS NOT NULL, count(*) FROM messaging_message WHERE di
 _SUM = """
 SELECT dispatch_id, {sums} FROM messaging_dispatchcount WHERE dispatch_id = ANY(%s::bigint[]) GROUP BY dispatch_id
 """.format(sums=", ".join(f"sum({column})" for column in COLUMNS))
+_ALL_SLOTS = """
+INSERT INTO messaging_dispatchcount (dispatch_id, slot, {columns})
+SELECT %s, slot, {zeros} FROM generate_series(0, %s - 1) AS slot ON CONFLICT DO NOTHING
+""".format(columns=", ".join(COLUMNS), zeros=", ".join("0" for _ in COLUMNS))
+_LOCK = "SELECT slot FROM messaging_dispatchcount WHERE dispatch_id = %s ORDER BY slot FOR UPDATE"
+# The truth in the first slot, nothing in the others.
+_SET = """
+UPDATE messaging_dispatchcount SET {sets} WHERE dispatch_id = %s
+""".format(sets=", ".join(f"{column} = CASE slot WHEN 0 THEN %s ELSE 0 END" for column in COLUMNS))
