@@ -23,6 +23,7 @@ from rich.table import Table
 
 from broadcasts import report
 from broadcasts.models import Broadcast, Status
+from kaanha import sample
 from kaanha.inbound.models import Callback
 from kaanha.lib.errors import Refusal
 from kaanha.messaging.models import UnmatchedReceipt
@@ -214,10 +215,7 @@ class Demo:
 
     def _subscribe(self, callback_url: str, verify_token: str) -> None:
         """What one does at Meta by hand: enter the callback's address and the verify token."""
-        body = {"callbackUrl": callback_url, "verifyToken": verify_token}
-        answer = requests.post(f"{self.simulator}/simulator/subscription", json=body, timeout=30)
-        if not answer.ok:
-            raise Refusal(f"The simulated WhatsApp refused the callback address: {answer.json().get('error')}")
+        sample.enter_callback(self.simulator, callback_url, verify_token)
 
     def _get(self, what: str, **query: Any) -> dict[str, Any]:
         answer: dict[str, Any] = requests.get(f"{self.simulator}/simulator/{what}", params=query, timeout=30).json()

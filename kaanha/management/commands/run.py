@@ -8,7 +8,7 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandParser
 
-from kaanha import processes, servers
+from kaanha import processes, sample, servers
 from kaanha.lib.commands import REFUSED
 from kaanha.lib.errors import Refusal
 from kaanha.tied import leave_when_told
@@ -47,11 +47,23 @@ class Command(BaseCommand):
             self._say("Starting web, workers, beat and the simulated WhatsApp …")
             with processes.Processes(folder / "logs", environment=environment, say=self._say) as parts:
                 parts.start(*processes.everything(port=port, simulator_port=simulator_port))
+                self._prepare_sample(simulator_port, environment)
                 self._say(_welcome(port, simulator_port, login))
                 try:
                     parts.watch()
                 finally:
                     self._say("\nStopping …")
+
+    def _prepare_sample(self, simulator_port: int, environment: Mapping[str, str]) -> None:
+        """The sample organization, where there is none at all yet; its callbacks, where it still is."""
+        if environment["WHATSAPP_API_URL"] != _simulated(simulator_port):
+            return  # connected to Meta itself
+        known = json.loads(processes.manage("list_organizations", "--json", environment=environment))
+        if not known:
+            self._say("Making a sample organization …")
+            sample.make(environment)
+        if not known or sample.SLUG in [organization["organization"] for organization in known]:
+            sample.subscribe(f"http://127.0.0.1:{simulator_port}", environment)
 
     def _say(self, text: str) -> None:
         self.stdout.write(text)
@@ -67,9 +79,13 @@ def _addresses(port: int, simulator_port: int) -> dict[str, str]:
     """Where the parts find each other, unless the environment says otherwise."""
     ours = {
         "PUBLIC_URL": f"http://127.0.0.1:{port}",
-        "WHATSAPP_API_URL": f"http://127.0.0.1:{simulator_port}/v25.0",
+        "WHATSAPP_API_URL": _simulated(simulator_port),
     }
     return {name: os.environ.get(name) or value for name, value in ours.items()}
+
+
+def _simulated(port: int) -> str:
+    return f"http://127.0.0.1:{port}/v25.0"
 
 
 def _welcome(port: int, simulator_port: int, login: Mapping[str, str]) -> str:
