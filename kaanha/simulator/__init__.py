@@ -19,7 +19,6 @@ Test cards. The last two digits of a recipient, in any country, decide what happ
     63  read without a delivered status
     64  failed 131026, and delivered later all the same
     65  held for quality assessment, then released and read
-    66  held for quality assessment, then dropped: failed 132015
     70  the first two answers are HTTP 500 with 131000, then it works
     71  accepted and delivered, but the 200 carries no message id
     72  accepted, then failed 130472 if it is marketing: part of an experiment

@@ -54,7 +54,6 @@ PLANS: dict[str, tuple[Step, ...]] = {
     "sentThenFailed": (SENT, Step("failed", "failed", 131000)),
     "failedThenDelivered": (Step("failed", "failed", 131026), DELIVERED),
     "held": (Step("sent", "release"), DELIVERED, READ),
-    "heldThenDropped": (Step("failed", "release", 132015),),
 }
 
 
@@ -110,7 +109,6 @@ CARDS: dict[str, Card] = {
         Card("63", "read without a delivered status", plan="readWithoutDelivered"),
         Card("64", "failed 131026, and delivered later all the same", plan="failedThenDelivered"),
         Card("65", "held for quality assessment, then released and read", plan="held", held=True),
-        Card("66", "held for quality assessment, then dropped: failed 132015", plan="heldThenDropped", held=True),
         Card(
             "70",
             "the first two answers are HTTP 500 with 131000, then it works",
