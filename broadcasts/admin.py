@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -18,7 +19,7 @@ from unfold.contrib.filters.admin import ChoicesDropdownFilter
 from unfold.decorators import display
 
 from broadcasts import audience, launch, preflight, report
-from broadcasts.forms import BroadcastForm
+from broadcasts.forms import BroadcastForm, shown_text
 from broadcasts.models import Broadcast, PauseReason, Status
 from contacts.models import Contact
 from kaanha.lib.errors import Refusal
@@ -43,6 +44,8 @@ STATUS_COLORS = {
     Status.CANCELED: "danger",
     Status.FAILED: "danger",
 }
+logger = logging.getLogger(__name__)
+
 RUNNING = frozenset({Status.QUEUED, Status.SENDING})
 ENDED = frozenset({Status.COMPLETED, Status.CANCELED, Status.FAILED})
 # How often a page asks for new numbers, in seconds. They keep moving for a while after the end.
@@ -164,14 +167,17 @@ class BroadcastAdmin(OwnedAdmin):
         self.require(request)
         broadcast = self.found(request, object_id) if object_id else None
         form: Any = self.get_form(request, broadcast, change=broadcast is not None)(request.POST, instance=broadcast)
-        return render(request, "kaanha/broadcast_message.html", message_of(form))
+        context = {**message_of(form), "message_url": request.path}
+        return render(request, "kaanha/broadcast_message.html", context)
 
     def render_change_form(self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         form = context["adminform"].form
         broadcast = kwargs.get("obj")
         context.update(message_of(form))
         context["message_url"] = self.url("message_of", broadcast.pk) if broadcast else self.url("message")
-        context["nothing_to_send"] = not form.fields["template"].queryset.exists() if "template" in form.fields else True
+        context["nothing_to_send"] = (
+            not form.fields["template"].queryset.exists() if "template" in form.fields else True
+        )
         return super().render_change_form(request, context, *args, **kwargs)
 
     # --- preview and confirmation --------------------------------------------------------------------------------
@@ -227,9 +233,7 @@ class BroadcastAdmin(OwnedAdmin):
     def funnel_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """The part of the page that changes every two seconds: cheap, whatever the size of the broadcast."""
         self.require(request, change=False)
-        return render(
-            request, "kaanha/broadcast_funnel.html", self._state(request, self.found(request, object_id))
-        )
+        return render(request, "kaanha/broadcast_funnel.html", self._state(request, self.found(request, object_id)))
 
     def reasons_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Skipped by reason and failed by code: counted from the messages, so asked for less often."""
@@ -255,7 +259,9 @@ class BroadcastAdmin(OwnedAdmin):
         reasons = report.by_reason(broadcast)
         codes = report.by_code(broadcast)
         return {
-            "reasons": [(key, SkipReason(key).label if key in SkipReason.values else key, n) for key, n in reasons.items()],
+            "reasons": [
+                (key, SkipReason(key).label if key in SkipReason.values else key, n) for key, n in reasons.items()
+            ],
             "codes": [(key, _meaning(key), n) for key, n in codes.items()],
             "every_reasons": 10 if _every(broadcast) else 0,
         }
@@ -350,14 +356,15 @@ def message_of(form: BroadcastForm) -> dict[str, Any]:
 
 
 def filled(broadcast: Broadcast, contacts: list[Contact]) -> SafeString:
-    """The message as the first recipient would read it; with {{variables}} where it can't be filled."""
+    """The message as the first recipient would read it; with [fields] where there is none, or it can't be filled."""
     template = broadcast.template
     try:
-        filler = rendering.prepare(template.components, template.parameter_format, broadcast.variables)
-        return bubble(template, filler.texts(_values(contacts[0]) if contacts else {}))
+        if contacts:
+            filler = rendering.prepare(template.components, template.parameter_format, broadcast.variables)
+            return bubble(template, filler.texts(_values(contacts[0])))
     except (Refusal, rendering.MissingVariable):
-        texts = {key: str(one.get("text") or one.get("link") or "") for key, one in broadcast.variables.items()}
-        return bubble(template, {key: text for key, text in texts.items() if text})
+        logger.debug("Broadcast %s can't be filled for its first recipient", broadcast.pk)
+    return bubble(template, {key: shown_text(one) for key, one in broadcast.variables.items()})
 
 
 def _values(contact: Contact) -> dict[str, str]:

@@ -139,7 +139,7 @@ class BroadcastForm(OwnedForm):
         values = self.data if self.is_bound else {name: self[name].initial for name in self.fields if ":" in name}
         mapping = self.variables(values)
         sample = {slot.key: slot.example for slot in self.slots if slot.example and slot.key in mapping}
-        return {key: _shown(one, sample.get(key, "")) for key, one in mapping.items()}
+        return {key: shown_text(one, sample.get(key, "")) for key, one in mapping.items()}
 
     def clean(self) -> dict[str, Any]:
         cleaned: dict[str, Any] = super().clean() or self.cleaned_data
@@ -174,7 +174,8 @@ def _example(slot: Slot) -> str:
     return f"https://…, or a media id: the {slot.kind}" if slot.kind in MEDIA else ""
 
 
-def _shown(mapping: Mapping[str, str], example: str) -> str:
+def shown_text(mapping: Mapping[str, str], example: str = "") -> str:
+    """What a preview shows for one mapped variable: its text, else an example, the fallback or the field's name."""
     for member in ("text", "link", "id"):
         if mapping.get(member):
             return mapping[member]

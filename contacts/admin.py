@@ -20,6 +20,7 @@ from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.utils import timezone
+from django.utils.html import format_html_join
 from unfold.contrib.filters.admin import DropdownFilter
 from unfold.decorators import display
 from unfold.widgets import (
@@ -43,6 +44,7 @@ from kaanha.organizations.owned_admin import CONFIRM, OwnedAdmin, OwnedForm, Rea
 CHUNK = 10_000  # contacts of a bulk action in one statement
 SHOWN = 50  # lines of a history, remarks of an import
 HOLDERS = 10_000  # a tag's holders are counted up to here
+CHIPS = 4  # tags in a line of the list
 UPLOAD_MB = 10  # a larger file is imported by command
 
 
@@ -242,10 +244,11 @@ class ContactAdmin(OwnedAdmin):
     def name_shown(self, contact: Contact) -> str:
         return contact.name or "(no name)"
 
-    @display(description="Tags", label=True)
-    def tag_chips(self, contact: Any) -> list[str]:
+    @display(description="Tags")
+    def tag_chips(self, contact: Any) -> str:
         names: list[str] = contact.tag_names
-        return names if len(names) <= 4 else [*names[:3], f"+{len(names) - 3}"]
+        shown = names if len(names) <= CHIPS else [*names[: CHIPS - 1], f"+{len(names) - CHIPS + 1}"]
+        return format_html_join(" ", '<span class="k-tag">{}</span>', ((name,) for name in shown)) or "–"
 
     @display(description="Consent", label={"in": "success", "out": "danger", "never": "warning"})
     def consent_chip(self, contact: Contact) -> tuple[str, str]:
@@ -287,7 +290,13 @@ class ContactAdmin(OwnedAdmin):
         )
 
     def _asked(
-        self, request: HttpRequest, contacts: QuerySet[Contact], name: str, *, sentences: Sequence[str] = (), **asked: Any
+        self,
+        request: HttpRequest,
+        contacts: QuerySet[Contact],
+        name: str,
+        *,
+        sentences: Sequence[str] = (),
+        **asked: Any,
     ) -> HttpResponse:
         """Ask about the selected contacts; the answer comes back to the same action."""
         across = request.POST.get("select_across") == "1"

@@ -23,6 +23,9 @@ UNFOLD: dict[str, Any] = {
     "SHOW_BACK_BUTTON": True,
     "ENVIRONMENT": "kaanha.dashboard.environment",
     "DASHBOARD_CALLBACK": "kaanha.dashboard.home",
+    "SITE_FAVICONS": [
+        {"rel": "icon", "type": "image/svg+xml", "sizes": "any", "href": lambda _: static("kaanha/favicon.svg")}
+    ],
     "STYLES": [lambda _: static("kaanha/admin.css")],
     "BORDER_RADIUS": "6px",
     "COLORS": {
@@ -70,7 +73,10 @@ UNFOLD: dict[str, Any] = {
                     _item("Phone numbers", "call", "whatsapp_phonenumber_changelist", "sees_settings"),
                     _item("Event log", "history", "webhooks_event_changelist", "sees_settings"),
                     _item(
-                        "Switch organization", "swap_horiz", "organizations_organization_choose", "has_several_organizations"
+                        "Switch organization",
+                        "swap_horiz",
+                        "organizations_organization_choose",
+                        "has_several_organizations",
                     ),
                 ],
             },

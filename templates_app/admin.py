@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -10,7 +11,8 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.template.loader import render_to_string
 from django.utils import timezone
-from django.utils.safestring import SafeString
+from django.utils.html import escape
+from django.utils.safestring import SafeString, mark_safe
 from unfold.contrib.filters.admin import ChoicesDropdownFilter
 from unfold.decorators import action, display
 
@@ -40,6 +42,7 @@ def bubble(template: MessageTemplate, values: dict[str, str] | None = None) -> S
     slots = rendering.slots(template.components, template.parameter_format)
     examples = {slot.key: slot.example for slot in slots if slot.example and slot.key != "header"}
     shown = rendering.preview(template.components, examples if values is None else values)
+    shown["body"] = _formatted(shown["body"])
     return render_to_string("kaanha/bubble.html", {"message": shown})
 
 
@@ -55,7 +58,8 @@ class MessageTemplateAdmin(ReadOnlyAdmin):
     search_fields = ("name",)
     actions_list = ("sync",)
     fields = (
-        "name", "language", "category_chip", "status_chip", "rejected_reason", "quality", "account", "synced", "preview",
+        "name", "language", "category_chip", "status_chip", "rejected_reason",
+        "quality", "account", "synced", "preview",
     )  # fmt: skip
 
     def own_pages(self) -> dict[str, tuple[str, Callable[..., HttpResponse]]]:
@@ -102,11 +106,22 @@ class MessageTemplateAdmin(ReadOnlyAdmin):
         return bubble(template)
 
 
+def _formatted(text: str) -> SafeString:
+    """WhatsApp's own marks as it shows them: *bold*, _italic_ and ~struck~."""
+    marked = str(escape(text))
+    for mark, tag in (("*", "strong"), ("_", "em"), ("~", "s")):
+        sign = re.escape(mark)
+        marked = re.sub(rf"(?<!\w){sign}(?=\S)([^{sign}\n]+?)(?<=\S){sign}(?!\w)", rf"<{tag}>\1</{tag}>", marked)
+    return mark_safe(marked)  # noqa: S308 — escaped above; only our own three tags were added
+
+
 def _sync(accounts: list[BusinessAccount]) -> str:
     """Sync every account; what changed, in a sentence."""
     if not accounts:
         raise Refusal("No WhatsApp account is connected yet: connect one under Settings → WhatsApp accounts.")
     outcomes = [syncing.sync(account, now=timezone.now()) for account in accounts]
-    counts = {name: sum(getattr(one, name) for one in outcomes) for name in ("created", "updated", "unchanged", "deleted")}
+    counts = {
+        name: sum(getattr(one, name) for one in outcomes) for name in ("created", "updated", "unchanged", "deleted")
+    }
     told = ", ".join(f"{count} {name}" for name, count in counts.items())
     return " ".join([f"Templates synced: {told}.", *(problem for one in outcomes for problem in one.problems)])

@@ -62,6 +62,4 @@ def _require_another_owner(membership: Membership) -> None:
     """Lock the organization's owners, so that two of them can't remove each other at once."""
     owners = Membership.objects.select_for_update().filter(organization=membership.organization_id, role=Role.OWNER)
     if set(owners.order_by("pk").values_list("pk", flat=True)) <= {membership.pk}:
-        raise Refusal(
-            f"{membership.user} is the last owner: make another member an owner first.", code="last_owner"
-        )
+        raise Refusal(f"{membership.user} is the last owner: make another member an owner first.", code="last_owner")

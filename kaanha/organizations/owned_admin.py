@@ -151,11 +151,13 @@ class OwnedAdmin(ModelAdmin):  # type: ignore[misc]
     ) -> HttpResponse:
         if object_id is None and self.has_add_permission(request) and (elsewhere := self.choose_first(request)):
             return elsewhere
-        response: HttpResponse = super().changeform_view(request, object_id, form_url, extra_context)
+        buttons = {"show_save_and_add_another": False, "show_save_and_continue": False}
+        context = {**buttons, **(extra_context or {})}
+        response: HttpResponse = super().changeform_view(request, object_id, form_url, context)
         return response
 
     def choose_first(self, request: HttpRequest) -> HttpResponse | None:
-        """Where a superuser who looks at all organizations goes before adding something to one; None when one is known."""
+        """Where a superuser who looks at all organizations goes before adding to one; None when one is known."""
         if not self.needs_owner or access.of(request).organization is not None:
             return None
         messages.info(request, "Choose the organization that you want to work in first.")
@@ -199,6 +201,8 @@ class OwnedAdmin(ModelAdmin):  # type: ignore[misc]
     def get_changelist_instance(self, request: HttpRequest) -> Any:
         changes = super().get_changelist_instance(request)
         changes.result_list = list(changes.result_list)
+        if not request.GET.keys() - {"p", "o"}:
+            changes.full_result_count = changes.result_count  # nothing is filtered away: no "show all"
         self.complete(request, changes.result_list)
         return changes
 
@@ -296,5 +300,3 @@ def in_local_time(view: View) -> View:
             return response
 
     return inner  # type: ignore[return-value]
-
-
