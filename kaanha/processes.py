@@ -61,8 +61,8 @@ def workers() -> tuple[Program, Program]:
 
 
 def beat() -> Program:
-    """The clock: its schedule is in the database, so it keeps no file."""
-    return Program("beat", _celery("beat", "-l", "INFO", "--pidfile="), lambda log: "beat: Starting" in log)
+    """The clock. Its schedule is in the database, so it keeps no file; with Redis away it sends, too."""
+    return Program("beat", _celery("beat", "-l", "INFO", "--pidfile="), lambda log: "beat: Starting" in log, 15)
 
 
 def simulator(port: int, *options: str) -> Program:

@@ -84,6 +84,7 @@ INSTALLED_APPS = [
     "rest_framework",
     "django_celery_beat",
     "kaanha",
+    "kaanha.operations",
     "kaanha.organizations",
     "kaanha.whatsapp",
     "kaanha.webhooks",
@@ -171,7 +172,25 @@ CELERY_TASK_ACKS_LATE = True
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
-CELERY_BEAT_SCHEDULER = "django_celery_beat.schedulers:DatabaseScheduler"
+# A worker tries for as long as Redis is away; kaanha.worker says how often.
+CELERY_BROKER_CONNECTION_MAX_RETRIES = None
+CELERY_BROKER_TRANSPORT_OPTIONS = {
+    "socket_connect_timeout": 1,
+    "socket_timeout": 5,
+    "socket_keepalive": True,
+    # A worker whose connection is gone without a word sees it after about three times this.
+    "health_check_interval": 5,
+    # Publishing: one attempt.
+    "max_retries": 0,
+    "connect_retries_timeout": 1,
+}
+# A poke that can't be sent at once isn't sent: a sweep does its work a second later.
+CELERY_TASK_PUBLISH_RETRY = False
+CELERY_WORKER_CONSUMER = "kaanha.worker:Consumer"
+# Beside its lanes each worker reads a queue of its own, by which it hears whether it hears.
+CELERY_WORKER_DIRECT = True
+WORKER_DEAF_AFTER = env.float("WORKER_DEAF_AFTER_SECONDS", default=60)
+CELERY_BEAT_SCHEDULER = "kaanha.beat:Scheduler"
 CELERY_BEAT_MAX_LOOP_INTERVAL = 1
 CELERY_TIMEZONE = "UTC"
 CELERY_TASK_ROUTES = {

@@ -11,7 +11,7 @@ SHELL = "shell"
 # From the ground up. A package may import those of the floors below its own, and itself.
 FLOORS = [
     {"kaanha.lib"},
-    {"kaanha.organizations"},
+    {"kaanha.organizations", "kaanha.operations"},
     {"kaanha.whatsapp", "kaanha.webhooks"},
     {"contacts", "templates_app"},
     {"kaanha.messaging"},

@@ -1,0 +1,1 @@
+"""Signs of life: which processes run, as far as the others can see."""
