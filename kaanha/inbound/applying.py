@@ -19,7 +19,7 @@ from django.db import DataError, IntegrityError, connection, transaction
 from contacts import consent
 from contacts.models import Contact
 from kaanha.inbound.models import Callback
-from kaanha.messaging import inbox, receipts
+from kaanha.messaging import holding, inbox, receipts
 from kaanha.whatsapp import news
 from kaanha.whatsapp.cloud_api import events
 from kaanha.whatsapp.cloud_api.events import Parsed
@@ -29,6 +29,9 @@ from templates_app import syncing
 BATCH_BODIES = 500
 KEPT = timedelta(days=7)  # an applied body without problems
 DROPPED_AT_ONCE = 10_000
+# After these nothing more can be sent. Source: Webhooks reference, "account_update".
+STOPPING_EVENTS = frozenset({"ACCOUNT_DELETED", "ACCOUNT_OFFBOARDED", "PARTNER_REMOVED", "PARTNER_APP_UNINSTALLED"})
+STOPPING_RESTRICTIONS = frozenset({"RESTRICTED_BIZ_INITIATED_MESSAGING"})
 
 logger = logging.getLogger(__name__)
 
@@ -96,7 +99,19 @@ def _apply(app: int, bodies: Sequence[Parsed], *, now: datetime) -> None:
     for facts in bodies:
         _report_strangers(facts, numbers)
         _apply_template_events(app, facts)
+        _apply_account_updates(app, facts, now=now)
         news.apply_updates(facts, app=app)
+
+
+def _apply_account_updates(app: int, facts: Parsed, *, now: datetime) -> None:
+    """Stop what an account has to send when Meta restricts, disables or loses it."""
+    for update in facts.account_updates:
+        restricted = any(kind in STOPPING_RESTRICTIONS for kind, _ in update.restrictions)
+        if restricted or update.event in STOPPING_EVENTS:
+            detail = (
+                f"Meta says of the WhatsApp account: {update.event}. Look into Meta's Business Support, then resume."
+            )
+            holding.hold_account(update.waba_id, app=app, reason="account", detail=detail, now=now)
 
 
 def _numbers(app: int) -> dict[str, PhoneNumber]:

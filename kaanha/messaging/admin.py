@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from django.contrib import admin, messages
 from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.utils.safestring import SafeString
-from unfold.contrib.filters.admin import ChoicesDropdownFilter
+from unfold.contrib.filters.admin import ChoicesDropdownFilter, DropdownFilter
 from unfold.decorators import display
 
 from contacts.models import Contact
@@ -18,6 +18,8 @@ from kaanha.organizations import access
 from kaanha.organizations.access import Area
 from kaanha.organizations.owned_admin import ReadOnlyAdmin, moment
 from templates_app.admin import bubble
+
+DIGITS = 10  # a code of Meta's fits an integer column
 
 STATUS_COLORS = {
     Status.QUEUED: "info",
@@ -31,24 +33,49 @@ STATUS_COLORS = {
 }
 
 
-class FailureFilter(admin.SimpleListFilter):
-    """Reached from the numbers of a broadcast: the failures of one of Meta's codes."""
+class _Given(DropdownFilter):  # type: ignore[misc]
+    """What the address names stays in the filters' form, so that choosing another filter doesn't lose it."""
+
+    all_option: Any = None
+    words: ClassVar[str]
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        given = request.GET.get(self.parameter_name, "")
+        return [(given, self.words.format(given))] if given else []
+
+
+class DispatchFilter(_Given):
+    title = "broadcast"
+    parameter_name = "dispatch"
+    words = "this broadcast"
+
+    def queryset(self, request: HttpRequest, rows: QuerySet[Message]) -> QuerySet[Message]:
+        return rows.filter(dispatch=int(self.value())) if self.value() else rows
+
+
+class ContactFilter(_Given):
+    title = "contact"
+    parameter_name = "contact"
+    words = "this contact"
+
+    def queryset(self, request: HttpRequest, rows: QuerySet[Message]) -> QuerySet[Message]:
+        return rows.filter(contact=int(self.value())) if self.value() else rows
+
+
+class FailureFilter(_Given):
+    """Reached from the numbers of a broadcast: the failures of one of Meta's codes, or of none."""
 
     title = "Meta's code"
     parameter_name = "code"
-
-    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        given = request.GET.get("code", "")
-        return [(given, given)] if given else []
-
-    def has_output(self) -> bool:
-        return False
+    words = "{}"
+    all_option = ("", "All")
 
     def queryset(self, request: HttpRequest, rows: QuerySet[Message]) -> QuerySet[Message]:
-        value = self.value() or ""
-        if not value:
+        code = self.value()
+        if not code:
             return rows
-        return rows.filter(status=Status.FAILED, error_code=int(value) if value.lstrip("-").isdigit() else None)
+        known = int(code) if code.isdecimal() and len(code) < DIGITS else None
+        return rows.filter(status=Status.FAILED, error_code=known)
 
 
 @admin.register(Message)
@@ -61,6 +88,8 @@ class MessageAdmin(ReadOnlyAdmin):
     area = Area.CAMPAIGNS
     list_display = ("recipient", "phone", "status_chip", "why", "accepted", "delivered", "read")
     list_filter: Any = (
+        DispatchFilter,
+        ContactFilter,
         ("status", ChoicesDropdownFilter),
         ("skip_reason", ChoicesDropdownFilter),
         FailureFilter,
@@ -75,8 +104,10 @@ class MessageAdmin(ReadOnlyAdmin):
     def get_ordering(self, request: HttpRequest) -> list[str]:
         return ["contact_id"] if "dispatch" in request.GET else ["-id"]
 
-    def lookup_allowed(self, lookup: str, value: Any, request: HttpRequest) -> bool:
-        return lookup in {"dispatch", "contact"} or super().lookup_allowed(lookup, value, request)
+    def get_changelist_instance(self, request: HttpRequest) -> Any:
+        changes = super().get_changelist_instance(request)
+        changes.full_result_count = changes.result_count  # "show all" would be the whole ledger
+        return changes
 
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
         """404 for a dispatch or contact of another organization."""

@@ -26,6 +26,12 @@ def take(messages: Mapping[int, int], *, now: datetime) -> set[int]:
         return {contact for (contact,) in cursor.fetchall()}
 
 
+def lock(contacts: Collection[int]) -> None:
+    """Lock these contacts' caps in the one order, before several statements change them in theirs."""
+    with connection.cursor() as cursor:
+        cursor.execute(_LOCK, [list(contacts)])
+
+
 def free_from(contacts: Collection[int]) -> dict[int, datetime]:
     """When the cap of each of `contacts` frees."""
     with connection.cursor() as cursor:
@@ -59,6 +65,7 @@ ON CONFLICT (contact_id) DO UPDATE SET message = excluded.message, until = exclu
 WHERE cap.until <= %s OR cap.message = excluded.message
 RETURNING contact_id
 """
+_LOCK = "SELECT 1 FROM messaging_marketingcap WHERE contact_id = ANY(%s) ORDER BY contact_id FOR UPDATE"
 _UNTIL = "SELECT contact_id, until FROM messaging_marketingcap WHERE contact_id = ANY(%s)"
 _KEEP = """
 INSERT INTO messaging_marketingcap AS cap (contact_id, message, until)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from django.db import transaction
-from django.db.models import F
+from django.db.models import Exists, F, OuterRef, Q
 
 from kaanha.messaging.models import Dispatch, Message
 
@@ -17,6 +17,14 @@ def hold(dispatch_id: int, *, reason: str, detail: str, now: datetime) -> bool:
     """Let nothing more be claimed, for `reason` (a code) and `detail` (words). False if it was held already."""
     waiting = Dispatch.objects.filter(pk=dispatch_id, held_at=None, canceled_at=None)
     return bool(waiting.update(held_at=now, hold_reason=reason, hold_detail=detail))
+
+
+def hold_account(waba_id: str, *, app: int, reason: str, detail: str, now: datetime) -> int:
+    """Hold every dispatch of an account's numbers that still has something to send; how many."""
+    waiting = Message.objects.filter(dispatch=OuterRef("pk"), due_at__isnull=False)
+    account = Q(phone_number__account__waba_id=waba_id, phone_number__account__app=app)
+    live = Dispatch.objects.filter(account, Exists(waiting), held_at=None, canceled_at=None)
+    return sum(hold(key, reason=reason, detail=detail, now=now) for key in live.values_list("pk", flat=True))
 
 
 def release(dispatch_id: int, *, now: datetime) -> bool:

@@ -75,6 +75,8 @@ def _follow_with_caps(rows: list[Row], old: dict[int, Row], *, now: datetime) ->
             accepted[row.contact_id] = (row.id, row.accepted_at or now)
         elif row.status in (Status.FAILED, Status.SKIPPED) and row.error_code not in caps.KEPT_CODES:
             ended[row.contact_id] = row.id
+    if accepted and ended:
+        caps.lock([*accepted, *ended])
     caps.keep(accepted)
     caps.give_back(ended, now=now)
 

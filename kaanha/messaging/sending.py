@@ -282,7 +282,8 @@ class _Engine:
     async def _renew(self, phone_number_id: int, slot: int) -> None:
         while True:
             await asyncio.sleep(slots.RENEWAL.total_seconds())
-            await self.claiming(slots.renew, phone_number_id, slot, self.holder, now=timezone.now())
+            with contextlib.suppress(DatabaseError):  # tried again in three seconds; the pace holds meanwhile
+                await self.claiming(slots.renew, phone_number_id, slot, self.holder, now=timezone.now())
 
     def close(self) -> None:
         """Stop the loop and close the session; for tests, which make a new engine each."""

@@ -331,6 +331,37 @@ def test_a_template_status_is_followed_only_for_accounts_of_the_app(stored, numb
     assert fresh(template).status == "PAUSED"
 
 
+def restriction(kind):
+    return {"event": "ACCOUNT_RESTRICTION", "restriction_info": [{"restriction_type": kind, "expiration": 1795259200}]}
+
+
+@pytest.mark.parametrize(
+    ("update", "held"),
+    [
+        (restriction("RESTRICTED_BIZ_INITIATED_MESSAGING"), True),
+        (restriction("RESTRICTED_ADD_PHONE_NUMBER_ACTION"), False),
+        ({"event": "ACCOUNT_DELETED"}, True),
+        ({"event": "PARTNER_ADDED"}, False),
+    ],
+)
+def test_an_account_that_meta_stops_holds_what_it_has_to_send(stored, number, update, held):
+    waiting = MessageFactory(organization=number.organization, dispatch__phone_number=number)
+    elsewhere = MessageFactory()
+    stored(update, field="account_update")
+
+    apply()
+
+    assert (fresh(waiting.dispatch).held_at == NOW, fresh(elsewhere.dispatch).held_at) == (held, None)
+
+
+def test_a_failure_that_concerns_everybody_holds_the_dispatch(stored, message):
+    stored(status("wamid.A", "failed", data=callback_data(message.pk, 1), errors=[{"code": 131042}]))
+
+    apply()
+
+    assert (fresh(message).status, fresh(message.dispatch).hold_reason) == ("failed", "account")
+
+
 def test_applied_bodies_are_dropped_after_seven_days_and_troubled_ones_kept(stored, number):
     stored(text("Hi"))
     Callback.objects.create(app=number.account.app, body=b"?", received_at=NOW)
