@@ -166,7 +166,8 @@ class BroadcastAdmin(OwnedAdmin):
         """The rows for variables and the preview, for what the form holds at the moment."""
         self.require(request)
         broadcast = self.found(request, object_id) if object_id else None
-        form: Any = self.get_form(request, broadcast, change=broadcast is not None)(request.POST, instance=broadcast)
+        form_class: Any = self.get_form(request, broadcast, change=broadcast is not None)
+        form = form_class(request.POST, instance=broadcast)
         context = {**message_of(form), "message_url": request.path}
         return render(request, "kaanha/broadcast_message.html", context)
 

@@ -159,7 +159,7 @@ class OptOutForm(forms.Form):
     )
 
 
-class ConsentFilter(DropdownFilter):  # type: ignore[misc]
+class ConsentFilter(DropdownFilter):
     title = "consent"
     parameter_name = "consent"
 
@@ -175,7 +175,7 @@ class ConsentFilter(DropdownFilter):  # type: ignore[misc]
         return rows.filter(**kinds.get(self.value(), {}))
 
 
-class TagFilter(DropdownFilter):  # type: ignore[misc]
+class TagFilter(DropdownFilter):
     title = "tag"
     parameter_name = "tag"
 
@@ -189,7 +189,7 @@ class TagFilter(DropdownFilter):  # type: ignore[misc]
         return rows.tagged_any([int(self.value())]) if self.value() in known else rows.none()  # type: ignore[attr-defined]
 
 
-class DeletedFilter(DropdownFilter):  # type: ignore[misc]
+class DeletedFilter(DropdownFilter):
     """The list shows who is there; the deleted are shown on request."""
 
     title = "deletion"
@@ -304,7 +304,7 @@ class ContactAdmin(OwnedAdmin):
         count = f"{contacts.count():,}" if across else f"{len(selected):,}"
         hidden = [("action", name), ("select_across", "1" if across else "0"), ("index", "0"), ("apply", "1")]
         hidden += [(helpers.ACTION_CHECKBOX_NAME, key) for key in (selected[:1] if across else selected)]
-        context = {"sentences": [f"{count} contacts are selected.", *sentences], "hidden": hidden}
+        context: dict[str, Any] = {"sentences": [f"{count} contacts are selected.", *sentences], "hidden": hidden}
         return self.page(request, CONFIRM, back=request.get_full_path(), **context, **asked)
 
     # --- a contact -----------------------------------------------------------------------------------------------
@@ -334,7 +334,10 @@ class ContactAdmin(OwnedAdmin):
     ) -> HttpResponse:
         contact = self.get_object(request, object_id)
         if contact is not None and self.has_view_permission(request):
-            context = {"history": self.history(request, contact), "consent_chip": self.consent_chip(contact)[1]}
+            context: dict[str, Any] = {
+                "history": self.history(request, contact),
+                "consent_chip": self.consent_chip(contact)[1],
+            }
             tags = ContactTag.objects.filter(contact=contact.pk).order_by("tag__name")
             context["tag_names"] = list(tags.values_list("tag__name", flat=True))
             context["may_change"] = self.has_change_permission(request)
@@ -368,8 +371,9 @@ class ContactAdmin(OwnedAdmin):
         if "held_tags" in form.cleaned_data:
             self._save_tags(obj, form, at=now)
         if form.cleaned_data.get("opted_in"):
-            told = {"source": ConsentSource.OPERATOR, "proof": form.cleaned_data["proof"], "at": now}
-            if not consent.opt_in([obj.pk], by=request.user, **told) and not obj.opted_in:
+            proof: str = form.cleaned_data["proof"]
+            told: dict[str, Any] = {"source": ConsentSource.OPERATOR, "proof": proof, "at": now, "by": request.user}
+            if not consent.opt_in([obj.pk], **told) and not obj.opted_in:
                 messages.warning(request, f"{obj} stays opted out: they wrote to us to stop.")
 
     def _save_changes(self, request: HttpRequest, contact: Contact, form: Any) -> None:
@@ -406,13 +410,18 @@ class ContactAdmin(OwnedAdmin):
         form = OptInForm(request.POST or None, contact=contact)
 
         def opt_in(proof: str, against_their_word: bool = False) -> str:
-            told = {"source": ConsentSource.OPERATOR, "proof": proof, "at": timezone.now(), "by": request.user}
+            told: dict[str, Any] = {
+                "source": ConsentSource.OPERATOR,
+                "proof": proof,
+                "at": timezone.now(),
+                "by": request.user,
+            }
             if not consent.opt_in([contact.pk], against_their_word=against_their_word, **told):
                 raise Refusal(f"Nothing changed: {contact} is opted in already, or opted out since.")
             return f"{contact} is opted in."
 
         sentence = f"{contact} gets messages from now on. It is noted with your name."
-        asked = {"title": "Opt in", "sentences": [sentence], "button": "Opt in", "form": form}
+        asked: dict[str, Any] = {"title": "Opt in", "sentences": [sentence], "button": "Opt in", "form": form}
         return self.confirmed(request, contact, opt_in, **asked)
 
     def opt_out_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
@@ -420,13 +429,18 @@ class ContactAdmin(OwnedAdmin):
         contact = self.found(request, object_id)
 
         def opt_out(proof: str) -> str:
-            told = {"source": ConsentSource.OPERATOR, "proof": proof, "at": timezone.now(), "by": request.user}
+            told: dict[str, Any] = {
+                "source": ConsentSource.OPERATOR,
+                "proof": proof,
+                "at": timezone.now(),
+                "by": request.user,
+            }
             if not consent.opt_out([contact.pk], **told):
                 raise Refusal(f"Nothing changed: {contact} is opted out already.")
             return f"{contact} is opted out."
 
         sentence = f"{contact} gets no messages any more, not even from broadcasts that are being sent."
-        asked = {"title": "Opt out", "sentences": [sentence], "button": "Opt out", "danger": True}
+        asked: dict[str, Any] = {"title": "Opt out", "sentences": [sentence], "button": "Opt out", "danger": True}
         return self.confirmed(request, contact, opt_out, form=OptOutForm(request.POST or None), **asked)
 
     def delete_contact_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
@@ -441,7 +455,12 @@ class ContactAdmin(OwnedAdmin):
             f"{contact} gets no messages any more and leaves all lists.",
             "The history stays: if the number is added, imported or writes again, the contact comes back with it.",
         ]
-        asked = {"title": "Delete the contact", "sentences": sentences, "button": "Delete", "danger": True}
+        asked: dict[str, Any] = {
+            "title": "Delete the contact",
+            "sentences": sentences,
+            "button": "Delete",
+            "danger": True,
+        }
         return self.confirmed(request, contact, delete, **asked)
 
     def revive_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
@@ -453,7 +472,7 @@ class ContactAdmin(OwnedAdmin):
             return f"{contact} is back."
 
         sentence = f"{contact} is an active contact again, with its history and its consent as they were."
-        asked = {"title": "Bring the contact back", "sentences": [sentence], "button": "Bring back"}
+        asked: dict[str, Any] = {"title": "Bring the contact back", "sentences": [sentence], "button": "Bring back"}
         return self.confirmed(request, contact, revive, **asked)
 
 
@@ -610,7 +629,9 @@ class ImportAdmin(ReadOnlyAdmin):
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None
     ) -> HttpResponse:
         upload = self.get_object(request, object_id)
-        context = {"history": [_remarks(upload)] if upload is not None and self.has_view_permission(request) else []}
+        context: dict[str, Any] = {
+            "history": [_remarks(upload)] if upload is not None and self.has_view_permission(request) else []
+        }
         response: HttpResponse = super().change_view(request, object_id, form_url, {**(extra_context or {}), **context})
         return response
 
@@ -624,7 +645,7 @@ class ImportAdmin(ReadOnlyAdmin):
             summary = self._take(request, current.organization, form.cleaned_data)  # type: ignore[arg-type]
             if summary is not None and not summary.dry_run:
                 return redirect(self.url("changelist"))
-        asked = {"form": form, "button": "Upload", "back": self.url("changelist"), "summary": summary}
+        asked: dict[str, Any] = {"form": form, "button": "Upload", "back": self.url("changelist"), "summary": summary}
         return self.page(request, "kaanha/upload.html", title="Import contacts", **asked)
 
     def _take(self, request: HttpRequest, organization: Organization, said: dict[str, Any]) -> importing.Summary | None:

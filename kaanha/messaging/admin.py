@@ -33,7 +33,7 @@ STATUS_COLORS = {
 }
 
 
-class _Given(DropdownFilter):  # type: ignore[misc]
+class _Given(DropdownFilter):
     """What the address names stays in the filters' form, so that choosing another filter doesn't lose it."""
 
     all_option: Any = None

@@ -312,7 +312,7 @@ class APIKeyAdmin(OwnedAdmin):
         return moment(key.created_at)
 
 
-class NewUserForm(UserCreationForm):  # type: ignore[misc]
+class NewUserForm(UserCreationForm):
     class Meta:
         model = User
         fields = ("email",)

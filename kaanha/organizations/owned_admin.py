@@ -49,7 +49,7 @@ class CappedPaginator(Paginator):
     template_name = "kaanha/pagination.html"
 
     @cached_property
-    def count(self) -> int:  # type: ignore[override]
+    def count(self) -> int:
         rows: Any = self.object_list
         return int(rows[: self.CAP].count()) if isinstance(rows, QuerySet) else len(rows)
 
@@ -72,7 +72,7 @@ class OwnedForm(ModelForm):
         return set(super()._get_validation_exclusions()) - {"organization"}  # type: ignore[misc]
 
 
-class OwnedAdmin(ModelAdmin):  # type: ignore[misc]
+class OwnedAdmin(ModelAdmin):
     """Rows of one organization at a time."""
 
     area: ClassVar[Area]
@@ -168,7 +168,7 @@ class OwnedAdmin(ModelAdmin):  # type: ignore[misc]
         request._kaanha_owner = owner  # type: ignore[attr-defined]
         form: Any = super().get_form(request, obj, change, **kwargs)
         form.owner = owner
-        return form  # type: ignore[no-any-return]
+        return form
 
     def formfield_for_dbfield(self, db_field: Field[Any, Any], request: HttpRequest, **kwargs: Any) -> FormField | None:
         """Choices of the same organization only, without links that lead away from a half-filled form."""
@@ -233,7 +233,7 @@ class OwnedAdmin(ModelAdmin):  # type: ignore[misc]
 
     def page(self, request: HttpRequest, template: str, *, title: str, **context: Any) -> TemplateResponse:
         """A page with everything around it that the admin's own have."""
-        request.current_app = self.admin_site.name  # type: ignore[attr-defined]
+        request.current_app = self.admin_site.name
         around = {**self.admin_site.each_context(request), "opts": self.opts, "title": title, "model_admin": self}
         return TemplateResponse(request, template, {**around, **context})
 
@@ -279,7 +279,7 @@ class ReadOnlyAdmin(OwnedAdmin):
     changeable = False
 
 
-class SuperuserAdmin(ModelAdmin):  # type: ignore[misc]
+class SuperuserAdmin(ModelAdmin):
     """Rows of the installation: for superusers only. The empty permissions of members keep everybody else out."""
 
     paginator = CappedPaginator
