@@ -38,12 +38,13 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """A callback taken for applying."""
+    """A callback taken for applying. `again`: it was applied before, and what has no clock in it was heard then."""
 
     id: int
     app: int
     received_at: datetime
     raw: bytes
+    again: bool = False
 
 
 class AboutNumber(Protocol):
@@ -64,7 +65,7 @@ def apply_open(*, now: datetime, limit: int = BATCH_BODIES) -> int:
 
 def apply_bodies(bodies: Sequence[Body], *, now: datetime) -> None:
     """Apply these callbacks and mark them. A body that spoils the batch is found and kept with its reason."""
-    parsed = [(body, events.parse(body.raw, received_at=body.received_at)) for body in bodies]
+    parsed = [(body, _read(body)) for body in bodies]
     try:
         for app in {body.app for body in bodies}:
             _apply(app, [facts for body, facts in parsed if body.app == app], now=now)
@@ -76,6 +77,15 @@ def apply_bodies(bodies: Sequence[Body], *, now: datetime) -> None:
         logger.exception("Callback %s could not be applied", bodies[0].id)
         parsed[0][1].problems.append(events.Problem("body", f"{type(error).__name__}: {str(error)[:300]}"))
     _mark(parsed, now=now)
+
+
+def _read(body: Body) -> Parsed:
+    facts = events.parse(body.raw, received_at=body.received_at)
+    if body.again:
+        # Where the last word counts and rows don't say when it was spoken, an old one would undo a newer.
+        for news in (facts.preferences, facts.template_categories, facts.template_qualities, facts.number_updates):
+            news.clear()
+    return facts
 
 
 def drop_old(*, now: datetime) -> int:
