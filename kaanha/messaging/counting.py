@@ -112,8 +112,10 @@ def counted_from_ledger(dispatch_id: int) -> Funnel:
     return Funnel(*sums)
 
 
-def recount(dispatch_id: int) -> bool:
+def recount(dispatch_id: int, *, repair: bool = True) -> bool:
     """Set the counters to what the ledger says; whether they had drifted. Exact while messages are sent and settled.
+
+    Without `repair` it only looks.
 
     Every change of a message writes its counters last. With all counters of the dispatch locked, whatever has committed
     is both in the ledger and in them; whatever has not is in neither and waits as long as the count takes (150 ms
@@ -126,7 +128,7 @@ def recount(dispatch_id: int) -> bool:
         cursor.execute(_LOCK, [dispatch_id])
         # Read in statements of their own: only those see what had committed when the locks were granted.
         told, true = funnel(dispatch_id), counted_from_ledger(dispatch_id)
-        if told != true:
+        if told != true and repair:
             cursor.execute(_SET, [*(getattr(true, column) for column in COLUMNS), dispatch_id])
     return told != true
 
