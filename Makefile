@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test lint lock clean
+.PHONY: help demo run test chaos lint lock clean
 
 help:  ## list these commands
 	@sed -n 's/^\([a-z]*\):.*  ## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -18,6 +18,9 @@ run: .venv/.ready  ## run everything until Ctrl-C and print where to sign in
 
 test: .venv/.ready  ## run all tests on real PostgreSQL and Redis
 	$(BIN)/python -m pytest -q
+
+chaos: .venv/.ready  ## kill parts of a working Kaanha for nine minutes and count what is wrong (ARGS="--seed 7 --minutes 3")
+	@$(BIN)/python -m tests.scenarios.chaos $(ARGS)
 
 lint: .venv/.ready  ## check style, types and migrations
 	$(BIN)/ruff check .

@@ -1,0 +1,87 @@
+"""SIGKILL to every part of a working machine: the broadcast ends by itself, nobody has it twice, nobody is lost."""
+
+import pytest
+
+from tests.scenarios import verdict
+from tests.scenarios.machine import SENDERS
+
+WORKER = "worker-work"
+UNSETTLED = 300  # what a process may have claimed and not settled
+
+pytestmark = pytest.mark.xdist_group("scenarios")
+
+
+def test_senders_killed_again_and_again_send_everybody_one_message(machine):
+    broadcast = machine.launch(people=700)
+
+    for sent, killed in ((100, SENDERS[:1]), (200, SENDERS[1:]), (300, SENDERS[:1]), (500, SENDERS)):
+        machine.until_sent(sent)
+        machine.restart(*killed)
+    machine.finish(broadcast)
+
+    result = verdict.of(machine, broadcast)
+    assert result.faults == []
+    assert result.unconfirmed <= 5 * UNSETTLED
+    assert result.statuses.total() == 700
+
+
+def test_receipts_survive_the_death_of_whoever_stores_and_whoever_applies_them(machine):
+    machine.begin(throughput=200, duplicate=0.3, reorder=0.5, early=0.3, batch=10)
+    broadcast = machine.launch(people=500)
+
+    for sent, name in ((60, "web"), (140, WORKER), (220, WORKER), (300, "web")):
+        machine.until_sent(sent)
+        machine.restart(name)
+    machine.finish(broadcast)
+
+    result = verdict.of(machine, broadcast)
+    assert result.faults == []
+    assert (result.unconfirmed, result.statuses["skipped"]) == (0, 0)
+
+
+def test_a_machine_whose_every_program_is_killed_at_once_goes_on_where_it_was(machine):
+    broadcast = machine.launch(people=500)
+
+    machine.until_sent(100)
+    machine.restart("beat")
+    machine.until_sent(250)
+    machine.restart("beat", "web", WORKER, *SENDERS)
+    machine.finish(broadcast)
+
+    assert verdict.of(machine, broadcast).faults == []
+
+
+def test_meta_away_for_a_moment_is_tried_again_and_tells_nobody_twice(machine):
+    broadcast = machine.launch(people=400)
+
+    machine.until_sent(100)
+    machine.restart("simulator")
+    machine.finish(broadcast)
+
+    assert verdict.of(machine, broadcast).faults == []
+
+
+def test_postgresql_killed_and_shut_down_at_once_in_the_middle_forgets_nothing(machine):
+    broadcast = machine.launch(people=600)
+
+    machine.until_sent(150)
+    machine.crash_postgres()
+    machine.until_sent(350)
+    machine.shut_postgres_down(away=1.5)
+    machine.finish(broadcast)
+
+    assert verdict.of(machine, broadcast).faults == []
+
+
+def test_redis_killed_and_empty_in_the_middle_changes_nothing(machine):
+    broadcast = machine.launch(people=600)
+
+    machine.until_sent(150)
+    machine.crash_redis()
+    machine.until_sent(350)
+    machine.crash_redis(away=2)
+    machine.finish(broadcast)
+
+    result = verdict.of(machine, broadcast)
+    assert result.faults == []
+    assert result.unconfirmed == 0
