@@ -559,7 +559,7 @@ SELECT tag.id, (
         SELECT FROM contacts_contacttag AS held
         JOIN contacts_contact AS contact ON contact.id = held.contact_id AND contact.deleted_at IS NULL
         WHERE held.tag_id = tag.id LIMIT %s
-    ) AS some
+    ) AS capped
 )
 FROM contacts_tag AS tag WHERE tag.id = ANY(%s)
 """

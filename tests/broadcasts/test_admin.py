@@ -362,7 +362,6 @@ def test_the_list_costs_the_same_however_many_broadcasts(
 
     rows(1)
     # session, user, membership, Django's permissions (2); the broadcasts counted and read; their funnels
-    # session, user, membership, Django's permissions (2); the broadcasts counted and read; their funnels
     with django_assert_num_queries(8) as one:
         owner.get(LIST)
     rows(5)
