@@ -57,7 +57,8 @@ _AT_ONCE = timedelta(0)  # as soon as what the words ask for is done
 _SOON = timedelta(minutes=10)
 _TOMORROW = timedelta(hours=24)
 _72_HOURS = timedelta(hours=72)
-_LATER = "Kaanha tries again by itself."
+# Said in the answer, it is retried; said in a callback, the message has ended.
+_LATER = "A refusal is tried again by itself; reported after acceptance it is final, and worth a follow-up."
 _TOKEN = "Make a new access token at Meta and connect the account again."  # noqa: S105 — a sentence, not a secret
 _PERMISSION = (
     "The access token may not do this. Give its system user whatsapp_business_messaging and "
