@@ -28,7 +28,7 @@ from kaanha.messaging.counting import Funnel
 from kaanha.messaging.models import SkipReason
 from kaanha.messaging.policy import Addressee
 from kaanha.organizations.access import Area
-from kaanha.organizations.owned_admin import OwnedAdmin, moment
+from kaanha.organizations.owned_admin import OwnedAdmin, chip, moment
 from kaanha.whatsapp.cloud_api import errors
 from templates_app import rendering
 from templates_app.admin import bubble
@@ -90,9 +90,9 @@ class BroadcastAdmin(OwnedAdmin):
     def name_and_template(self, broadcast: Broadcast) -> list[str]:
         return [broadcast.name, str(broadcast.template)]
 
-    @display(description="Status", ordering="status", label=STATUS_COLORS)
-    def status_chip(self, broadcast: Broadcast) -> tuple[str, str]:
-        return broadcast.status, broadcast.get_status_display()
+    @display(description="Status", ordering="status")
+    def status_chip(self, broadcast: Broadcast) -> SafeString:
+        return chip(broadcast.get_status_display(), STATUS_COLORS[Status(broadcast.status)])
 
     @display(description="When", ordering="created_at")
     def when(self, broadcast: Broadcast) -> str:

@@ -21,6 +21,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.utils import timezone
 from django.utils.html import format_html_join
+from django.utils.safestring import SafeString
 from unfold.contrib.filters.admin import DropdownFilter
 from unfold.decorators import display
 from unfold.widgets import (
@@ -39,7 +40,7 @@ from kaanha.lib.errors import Refusal
 from kaanha.organizations import access
 from kaanha.organizations.access import Area
 from kaanha.organizations.models import Organization
-from kaanha.organizations.owned_admin import CONFIRM, OwnedAdmin, OwnedForm, ReadOnlyAdmin, moment
+from kaanha.organizations.owned_admin import CONFIRM, OwnedAdmin, OwnedForm, ReadOnlyAdmin, chip, moment
 
 CHUNK = 10_000  # contacts of a bulk action in one statement
 SHOWN = 50  # lines of a history, remarks of an import
@@ -250,11 +251,11 @@ class ContactAdmin(OwnedAdmin):
         shown = names if len(names) <= CHIPS else [*names[: CHIPS - 1], f"+{len(names) - CHIPS + 1}"]
         return format_html_join(" ", '<span class="k-tag">{}</span>', ((name,) for name in shown)) or "–"
 
-    @display(description="Consent", label={"in": "success", "out": "danger", "never": "warning"})
-    def consent_chip(self, contact: Contact) -> tuple[str, str]:
+    @display(description="Consent")
+    def consent_chip(self, contact: Contact) -> SafeString:
         if contact.opted_in:
-            return "in", "Opted in"
-        return ("out", "Opted out") if contact.opted_out_at else ("never", "Never asked")
+            return chip("Opted in", "success")
+        return chip("Opted out", "danger") if contact.opted_out_at else chip("Never asked", "warning")
 
     @display(description="Created", ordering="id")
     def created(self, contact: Contact) -> str:
@@ -336,7 +337,7 @@ class ContactAdmin(OwnedAdmin):
         if contact is not None and self.has_view_permission(request):
             context: dict[str, Any] = {
                 "history": self.history(request, contact),
-                "consent_chip": self.consent_chip(contact)[1],
+                "consent_chip": self.consent_chip(contact),
             }
             tags = ContactTag.objects.filter(contact=contact.pk).order_by("tag__name")
             context["tag_names"] = list(tags.values_list("tag__name", flat=True))

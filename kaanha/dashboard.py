@@ -67,6 +67,12 @@ def has_several_organizations(request: HttpRequest) -> bool:
     return is_superuser(request) or len(access.of(request).memberships) > 1
 
 
+def is_on_organization(request: HttpRequest) -> bool:
+    """Whether the sidebar's Organization is where one is; its address begins that of the switch, too."""
+    name = request.resolver_match.view_name if request.resolver_match else ""
+    return name.startswith("admin:organizations_organization_") and not name.endswith("_choose")
+
+
 def home(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
     """What the home page shows, for the organization that the request works in."""
     current = access.of(request)

@@ -66,7 +66,10 @@ UNFOLD: dict[str, Any] = {
                 "title": "Settings",
                 "separator": True,
                 "items": [
-                    _item("Organization", "apartment", "organizations_organization_changelist", "sees_settings"),
+                    {
+                        **_item("Organization", "apartment", "organizations_organization_changelist", "sees_settings"),
+                        "active": "kaanha.dashboard.is_on_organization",
+                    },
                     _item("Members", "badge", "organizations_membership_changelist", "sees_settings"),
                     _item("API keys", "key", "organizations_apikey_changelist", "sees_settings"),
                     _item("WhatsApp accounts", "chat", "whatsapp_businessaccount_changelist", "sees_settings"),

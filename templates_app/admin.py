@@ -18,13 +18,13 @@ from unfold.decorators import action, display
 
 from kaanha.lib.errors import Refusal
 from kaanha.organizations.access import Area
-from kaanha.organizations.owned_admin import CONFIRM, ReadOnlyAdmin, moment
+from kaanha.organizations.owned_admin import CONFIRM, ReadOnlyAdmin, chip, moment
 from kaanha.whatsapp.models import BusinessAccount
 from templates_app import rendering, syncing
 from templates_app.models import MessageTemplate
 
 Status = MessageTemplate.Status
-STATUS_COLORS = {
+STATUS_COLORS: dict[str, str] = {
     Status.APPROVED: "success",
     Status.FLAGGED: "warning",
     Status.PENDING: "info",
@@ -49,12 +49,11 @@ def bubble(template: MessageTemplate, values: dict[str, str] | None = None) -> S
 @admin.register(MessageTemplate)
 class MessageTemplateAdmin(ReadOnlyAdmin):
     area = Area.CAMPAIGNS
-    list_display = ("name_and_text", "language", "category_chip", "status_chip", "account", "synced")
+    list_display = ("name_and_text", "language", "category_chip", "status_chip", "synced")
     list_filter: Any = (
         ("status", ChoicesDropdownFilter),
         ("category", ChoicesDropdownFilter),
     )
-    list_select_related = ("account",)
     search_fields = ("name",)
     actions_list = ("sync",)
     fields = (
@@ -88,14 +87,13 @@ class MessageTemplateAdmin(ReadOnlyAdmin):
         body = rendering.preview(template.components, {})["body"]
         return [template.name, body if len(body) <= 60 else f"{body[:60]}…"]
 
-    @display(description="Category", ordering="category", label=CATEGORY_COLORS)
-    def category_chip(self, template: MessageTemplate) -> tuple[str, str]:
-        return template.category, template.get_category_display()
+    @display(description="Category", ordering="category")
+    def category_chip(self, template: MessageTemplate) -> SafeString:
+        return chip(template.get_category_display(), CATEGORY_COLORS.get(template.category, ""))
 
-    @display(description="Status", ordering="status", label=STATUS_COLORS)
-    def status_chip(self, template: MessageTemplate) -> tuple[str, str] | str:
-        known = template.status in STATUS_COLORS
-        return (template.status, template.get_status_display()) if known else template.get_status_display()
+    @display(description="Status", ordering="status")
+    def status_chip(self, template: MessageTemplate) -> SafeString:
+        return chip(template.get_status_display(), STATUS_COLORS.get(template.status, ""))
 
     @display(description="Synced", ordering="synced_at")
     def synced(self, template: MessageTemplate) -> str:

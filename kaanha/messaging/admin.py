@@ -16,7 +16,7 @@ from contacts.models import Contact
 from kaanha.messaging.models import Dispatch, Message, Status
 from kaanha.organizations import access
 from kaanha.organizations.access import Area
-from kaanha.organizations.owned_admin import ReadOnlyAdmin, moment
+from kaanha.organizations.owned_admin import ReadOnlyAdmin, chip, moment
 from templates_app.admin import bubble
 
 DIGITS = 10  # a code of Meta's fits an integer column
@@ -144,9 +144,11 @@ class MessageAdmin(ReadOnlyAdmin):
     def phone(self, message: Message) -> str:
         return message.contact.phone or "–"
 
-    @display(description="Status", label=STATUS_COLORS)
-    def status_chip(self, message: Message) -> tuple[str, str]:
-        return message.status, "Sent, held by Meta" if message.held_by_meta else message.get_status_display()
+    @display(description="Status")
+    def status_chip(self, message: Message) -> SafeString:
+        held = message.held_by_meta and message.status == Status.SENT
+        words = "Sent, held by Meta" if held else str(message.get_status_display())
+        return chip(words, STATUS_COLORS[Status(message.status)])
 
     @display(description="Why")
     def why(self, message: Message) -> str:

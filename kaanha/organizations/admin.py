@@ -13,6 +13,7 @@ from django.contrib.auth.models import Group
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.utils import timezone
+from django.utils.safestring import SafeString
 from unfold.decorators import action, display
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 from unfold.widgets import (
@@ -26,7 +27,7 @@ from kaanha.organizations import access, members
 from kaanha.organizations.access import Area
 from kaanha.organizations.fields import LinesField, LocalTimeField, MinutesField
 from kaanha.organizations.models import APIKey, Membership, Organization, Role, User
-from kaanha.organizations.owned_admin import OwnedAdmin, OwnedForm, SuperuserAdmin, moment
+from kaanha.organizations.owned_admin import OwnedAdmin, OwnedForm, SuperuserAdmin, chip, moment
 
 ROLE_COLORS = {Role.OWNER: "primary", Role.ADMIN: "info", Role.AGENT: "success", Role.VIEWER: "warning"}
 
@@ -217,9 +218,9 @@ class MembershipAdmin(OwnedAdmin):
     def remove_row(self, request: HttpRequest, object_id: str) -> HttpResponse:
         return redirect(self.url("remove", object_id))
 
-    @display(description="Role", ordering="role", label=ROLE_COLORS)
-    def role_chip(self, membership: Membership) -> tuple[str, str]:
-        return membership.role, membership.get_role_display()
+    @display(description="Role", ordering="role")
+    def role_chip(self, membership: Membership) -> SafeString:
+        return chip(membership.get_role_display(), ROLE_COLORS[Role(membership.role)])
 
     @display(description="Since", ordering="created_at")
     def since(self, membership: Membership) -> str:
@@ -293,11 +294,12 @@ class APIKeyAdmin(OwnedAdmin):
     def hint_shown(self, key: APIKey) -> str:
         return f"{key.hint}…"
 
-    @display(description="State", label={"usable": "success", "expired": "warning", "revoked": "danger"})
-    def state(self, key: APIKey) -> str:
+    @display(description="State")
+    def state(self, key: APIKey) -> SafeString:
         if key.revoked_at:
-            return "revoked"
-        return "expired" if key.expires_at and key.expires_at <= timezone.now() else "usable"
+            return chip("revoked", "danger")
+        expired = key.expires_at and key.expires_at <= timezone.now()
+        return chip("expired", "warning") if expired else chip("usable", "success")
 
     @display(description="Expires", ordering="expires_at")
     def expires(self, key: APIKey) -> str:

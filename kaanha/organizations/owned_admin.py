@@ -21,10 +21,12 @@ from django.forms import BaseForm, Form, ModelForm
 from django.forms import Field as FormField
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect
+from django.template.loader import render_to_string
 from django.template.response import SimpleTemplateResponse, TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils import timezone
 from django.utils.functional import cached_property
+from django.utils.safestring import SafeString
 from unfold.admin import ModelAdmin
 
 from kaanha.lib.errors import Refusal
@@ -40,6 +42,11 @@ CONFIRM = "kaanha/confirm.html"
 def moment(at: datetime | None, otherwise: str = "–") -> str:
     """A time for people: in the organization's timezone, which is named beside it."""
     return f"{timezone.localtime(at):%-d %b %Y, %H:%M %Z}" if at else otherwise
+
+
+def chip(text: str, color: str = "") -> SafeString:
+    """A colored label, in lists and on pages alike. Colors: success, info, primary, warning, danger, or none."""
+    return render_to_string("unfold/helpers/label.html", {"text": text, "type": color})
 
 
 class CappedPaginator(Paginator):

@@ -7,12 +7,13 @@ from typing import Any
 from django import forms
 from django.contrib import admin
 from django.http import HttpRequest, HttpResponse
+from django.utils.safestring import SafeString
 from unfold.decorators import display
 from unfold.widgets import UnfoldAdminPasswordWidget, UnfoldAdminTextInputWidget
 
 from kaanha.lib.errors import Refusal
 from kaanha.organizations.access import Area
-from kaanha.organizations.owned_admin import OwnedAdmin, OwnedForm, ReadOnlyAdmin, SuperuserAdmin, moment
+from kaanha.organizations.owned_admin import OwnedAdmin, OwnedForm, ReadOnlyAdmin, SuperuserAdmin, chip, moment
 from kaanha.whatsapp.connecting import Connection, Credentials, connect
 from kaanha.whatsapp.models import BusinessAccount, MetaApp, PhoneNumber
 
@@ -123,13 +124,13 @@ class PhoneNumberAdmin(ReadOnlyAdmin):
     search_fields = ("display_number", "verified_name", "phone_number_id")
     fields = (*list_display, "phone_number_id")
 
-    @display(description="State", label={"connected": "success", "disconnected": "danger"})
-    def state(self, number: PhoneNumber) -> str:
-        return "disconnected" if number.disconnected_at else "connected"
+    @display(description="State")
+    def state(self, number: PhoneNumber) -> SafeString:
+        return chip("disconnected", "danger") if number.disconnected_at else chip("connected", "success")
 
-    @display(description="Quality", ordering="quality", label=QUALITY_COLORS)
-    def quality_chip(self, number: PhoneNumber) -> tuple[str, str]:
-        return number.quality, number.get_quality_display()
+    @display(description="Quality", ordering="quality")
+    def quality_chip(self, number: PhoneNumber) -> SafeString:
+        return chip(number.get_quality_display(), QUALITY_COLORS.get(number.quality, ""))
 
 
 class MetaAppForm(KeepsSecrets):
