@@ -94,7 +94,10 @@ class BroadcastForm(OwnedForm):
         for slot in self.slots:
             mapping = self.instance.variables.get(slot.key) or {}
             if slot.kind not in MEDIA:
-                chosen = mapping.get("field") or (TEXT if "text" in mapping or not mapping else "")
+                # A variable that is named like a field is most likely meant to be filled with it.
+                namesake = slot.key.partition(".")[2]
+                guess = namesake if not mapping and namesake in dict(sources) else TEXT
+                chosen = mapping.get("field") or guess
                 self.fields[f"{slot.key}:source"] = forms.ChoiceField(
                     required=False,
                     initial=chosen,

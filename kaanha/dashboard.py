@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from django.conf import settings
-from django.db.models import F, Sum
+from django.db.models import Exists, F, OuterRef, Sum
 from django.http import HttpRequest
 from django.urls import reverse
 from django.utils import timezone
@@ -28,6 +28,7 @@ from templates_app.models import MessageTemplate
 PERIOD = timedelta(days=30)
 SHOWN = 8
 META = "graph.facebook.com"
+UNSENT = (Status.DRAFT, Status.SCHEDULED, Status.QUEUED)
 TEMPLATE_TROUBLE = (MessageTemplate.Status.PAUSED, MessageTemplate.Status.DISABLED, MessageTemplate.Status.REJECTED)
 
 
@@ -158,7 +159,9 @@ def _stopped(current: Access) -> list[dict[str, str]]:
 
 
 def _template_trouble(current: Access) -> list[dict[str, str]]:
-    templates = _of(current, MessageTemplate.objects.all()).filter(status__in=TEMPLATE_TROUBLE)
+    """Templates that can't be sent and that a broadcast is waiting for; others trouble nobody."""
+    waiting = Broadcast.objects.filter(template=OuterRef("pk"), status__in=UNSENT)
+    templates = _of(current, MessageTemplate.objects.all()).filter(Exists(waiting), status__in=TEMPLATE_TROUBLE)
     return [
         {
             "title": str(template),

@@ -222,7 +222,9 @@ def test_home_lists_what_runs_and_what_needs_a_person():
     BroadcastFactory(organization=shop, name="By itself", status=Status.PAUSED, paused_at=now, resume_at=now)
     BroadcastFactory(organization=shop, name="Done", status=Status.COMPLETED, completed_at=now)
     BroadcastFactory(name="Foreign", status=Status.PAUSED, paused_at=now)
-    TemplateFactory(organization=shop, name="bad", status="REJECTED", rejected_reason="ABUSIVE_CONTENT")
+    rejected = TemplateFactory(organization=shop, name="bad", status="REJECTED", rejected_reason="ABUSIVE_CONTENT")
+    BroadcastFactory(organization=shop, name="Draft", template=rejected)
+    TemplateFactory(organization=shop, name="unused", status="REJECTED")
 
     context = signed_in(shop).get("/admin/").context
     assert {line["broadcast"].name for line in context["open_broadcasts"]} == {"Held", "By itself", "Tomorrow"}

@@ -134,6 +134,17 @@ def test_the_form_shows_the_rows_of_the_chosen_template_and_nothing_is_saved(own
     assert not Broadcast.objects.exists()
 
 
+def test_a_variable_that_is_named_like_a_field_is_filled_with_it_unless_told_otherwise(owner, number, tag):
+    body = [{"type": "BODY", "text": "Hi {{first_name}}, see {{place}}."}]
+    template = TemplateFactory(
+        organization=tag.organization, account=number.account, components=body, parameter_format="NAMED"
+    )
+    broadcast = draft_of(tag, template, number, variables={})
+
+    form = owner.get(page(broadcast)).context["adminform"].form
+    assert [row.source.value() for row in form.rows()] == ["first_name", "="]
+
+
 def test_only_sendable_templates_of_the_organization_can_be_chosen(owner, template, number, tag):
     pending = TemplateFactory(organization=tag.organization, account=number.account, status="PENDING")
     foreign = TemplateFactory()
