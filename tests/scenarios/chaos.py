@@ -15,6 +15,7 @@ import os
 import random
 import sys
 import time
+from collections.abc import Sequence
 
 from kaanha.tied import leave_when_told
 from tests.scenarios import verdict
@@ -31,12 +32,14 @@ CARDS = [ending for ending in range(100) if ending != 29]
 UNRULY = {"cards": True, "duplicate": 0.2, "reorder": 0.3, "early": 0.2, "batch": 25}
 
 
-def storm_round(machine: Machine, storm: Storm, *, people: int = PEOPLE, seconds: float = STORM) -> Verdict:
+def storm_round(
+    machine: Machine, storm: Storm, *, people: int = PEOPLE, seconds: float = STORM, cards: Sequence[int] = CARDS
+) -> Verdict:
     """Two organizations' broadcasts through the storm, and what became of them once it is over."""
     machine.begin(throughput=150, **UNRULY)
     launched = [
-        machine.launch(people, endings=CARDS, template=MARKETING),
-        machine.launch(people // 5, endings=CARDS, template=UTILITY, organization=THERE),
+        machine.launch(people, endings=cards, template=MARKETING),
+        machine.launch(people // 5, endings=cards, template=UTILITY, organization=THERE),
     ]
     storm.blow(until=lambda: _over(machine, launched), seconds=seconds)
     machine.finish(*launched, seconds=CALM)

@@ -39,14 +39,15 @@ NUMBERS = {HERE: ("200000000000001", "200000000000002"), THERE: ("20000000000000
 WABAS = {HERE: "300000000000001", THERE: "300000000000009"}
 SENDERS = ("worker-send", "worker-send2")
 SHORTER = {
-    "WHATSAPP_TIMEOUT_SECONDS": "2",
-    "SEND_LEASE_SECONDS": "4",
+    "WHATSAPP_TIMEOUT_SECONDS": "3",
+    "SEND_LEASE_SECONDS": "5",
     "CALLBACK_LEASE_SECONDS": "2",
     "LOG_LEVEL": "WARNING",
 }
 CALM = {"cards": False, "speed": 10, "latency": [0.02, 0.08], "duplicate": 0, "reorder": 0, "early": 0, "force": []}
+# What a log says when nothing is wrong.
 QUIET = re.compile(
-    r" INFO |superuser privileges|not recommended|--uid option|User information|_warn_or_raise|egid|^ *[-.*\\[]"
+    r" INFO |psycopg.pool |superuser privileges|not recommended|--uid option|User info|_warn_or_r|egid|^ *[-.*\[]"
 )
 PATIENCE = 60  # seconds
 MARKETING = ("season_greetings", ())
@@ -121,6 +122,11 @@ class Machine:
             processes.worker("send2", "send"),
             processes.beat(),
         )
+
+    @property
+    def programs_of_ours(self) -> tuple[str, ...]:
+        """Every part but the simulator."""
+        return tuple(name for name in self.parts if name != "simulator")
 
     def _start_parts(self) -> None:
         for program in self.programs:
@@ -367,7 +373,7 @@ class Machine:
 
 def _troubles(log: Path, lines: int) -> str:
     told = log.read_text(errors="replace").splitlines()
-    return "\n".join(f"  {line}" for line in told if not QUIET.search(line) and line.strip())[-lines * 200 :]
+    return "\n".join(f"  {line}" for line in told if not QUIET.search(line) and line.strip())[-lines * 150 :]
 
 
 _AUDIENCE = """

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 from random import Random
 
-from tests.scenarios.machine import SENDERS, Machine
+from tests.scenarios.machine import Machine
 
 WORKER = "worker-work"
 GAPS = (0.2, 0.6)  # seconds between two kills
@@ -29,7 +29,7 @@ class Storm:
             WORKER: (4, lambda: self._kill(WORKER)),
             "web": (2, lambda: self._kill("web")),
             "beat": (2, lambda: self._kill("beat")),
-            "all at once": (1, lambda: self._kill(*SENDERS, WORKER, "web", "beat")),
+            "all at once": (1, lambda: self._kill(*machine.programs_of_ours)),
             "PostgreSQL": (2, lambda: machine.crash_postgres(away=self.random.uniform(*AWAY))),
             "PostgreSQL, immediate shutdown": (1, lambda: machine.shut_postgres_down(away=self.random.uniform(*AWAY))),
             "Redis": (2, lambda: machine.crash_redis(away=self.random.uniform(*AWAY))),

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.xdist_group("scenarios")
 
 def test_two_senders_together_never_exceed_the_rate_of_the_number(machine):
     machine.begin(throughput=RATE)
-    broadcast = machine.launch(people=250)
+    broadcast = machine.launch(people=150)
 
     machine.finish(broadcast)
 
