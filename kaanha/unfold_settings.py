@@ -88,6 +88,12 @@ UNFOLD: dict[str, Any] = {
                 "separator": True,
                 "collapsible": True,
                 "items": [
+                    {
+                        "title": "System",
+                        "icon": "monitor_heart",
+                        "link": reverse_lazy("system"),
+                        "permission": "kaanha.dashboard.is_superuser",
+                    },
                     _item("Meta apps", "hub", "whatsapp_metaapp_changelist", "is_superuser"),
                     _item("Callback problems", "report", "inbound_callback_changelist", "is_superuser"),
                     _item("Users", "person", "organizations_user_changelist", "is_superuser"),

@@ -4,10 +4,13 @@ from django.contrib import admin
 from django.urls import path
 from django.views.generic import RedirectView
 
+from kaanha import health
 from kaanha.inbound import views as inbound
 
 urlpatterns = [
     path("", RedirectView.as_view(pattern_name="admin:index")),
+    path("admin/system/", admin.site.admin_view(health.system), name="system"),
     path("admin/", admin.site.urls),
     path("callbacks/<str:callback_key>", inbound.callback, name="callback"),
+    path("health", health.health, name="health"),
 ]
