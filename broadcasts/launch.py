@@ -67,10 +67,8 @@ def pause(
 
 def resume(broadcast: Broadcast, *, now: datetime) -> None:
     """Queue a paused broadcast for the rest of its recipients."""
-    template = broadcast.template
-    if not template.sendable:
-        status = template.get_status_display().lower()
-        raise Refusal(f"Template {template} is {status} at Meta: it can't be resumed yet.", code="not_ready")
+    if not broadcast.template.sendable:
+        raise Refusal(f"{broadcast.template.standing}: it can't be resumed yet.", code="not_ready")
     broadcast.move(Status.QUEUED, queued_at=now, **NOT_PAUSED)
 
 
@@ -132,8 +130,7 @@ def _start(broadcast: Broadcast, *, now: datetime) -> bool:
         Broadcast.objects.filter(pk=broadcast.pk).move(Status.FAILED, status_detail=hopeless, completed_at=now)
         return False
     if not broadcast.template.sendable:
-        detail = f"Template {broadcast.template} is {broadcast.template.get_status_display().lower()} at Meta."
-        pause(broadcast, now=now, reason=PauseReason.TEMPLATE, detail=detail)
+        pause(broadcast, now=now, reason=PauseReason.TEMPLATE, detail=f"{broadcast.template.standing}.")
         return False
     if not lock.take(broadcast):
         return False

@@ -29,8 +29,7 @@ def _template_problems(broadcast: Broadcast) -> list[str]:
     template = broadcast.template
     found = []
     if not template.sendable:
-        status = template.get_status_display().lower()
-        found.append(f"Template {template} is {status} at Meta: only approved templates can be sent.")
+        found.append(f"{template.standing}: only approved templates can be sent.")
     return found + rendering.problems(template.components, template.parameter_format, broadcast.variables)
 
 

@@ -278,7 +278,7 @@ def templates(_now: datetime) -> Iterator[Finding]:
         template = broadcast.template
         yield Finding(
             "template_unsendable", WARNING, 1,
-            f"{_named(broadcast)} needs template {template}, which is {template.get_status_display().lower()} at Meta.",
+            f"{_named(broadcast)} can't be sent: {template.standing}.",
             template.rejected_reason or "Repair the template at Meta; its new status comes by itself.",
         )  # fmt: skip
 

@@ -88,6 +88,11 @@ class MessageTemplate(OwnedModel):
     def sendable(self) -> bool:
         return self.status in self.SENDABLE
 
+    @property
+    def standing(self) -> str:
+        """Where it stands, in words: Template autumn_sale (en_US) is paused at Meta."""
+        return f"Template {self} is {self.status.lower().replace('_', ' ')} at Meta"
+
     @classmethod
     def named(cls, organization: Organization, name: str, language: str | None = None) -> MessageTemplate:
         """The organization's template of that name. Refusal when there is none, or several languages and no choice."""

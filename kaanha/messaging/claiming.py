@@ -193,7 +193,7 @@ def _filler(template: MessageTemplate | None, dispatch: Live, trouble: dict[int,
         trouble[dispatch.id] = "The template is gone."
         return None
     if not template.sendable:
-        trouble[dispatch.id] = f"Template {template} is {template.get_status_display().lower()} at Meta."
+        trouble[dispatch.id] = f"{template.standing}."
         return None
     try:
         return rendering.prepare(template.components, template.parameter_format, dispatch.variables)

@@ -122,7 +122,7 @@ def test_a_template_that_is_paused_here_is_not_even_tried(cloud_api, number, mar
     send(number, seconds=1)
 
     message.dispatch.refresh_from_db()
-    assert message.dispatch.hold_detail == "Template new_arrivals (en_US) is paused by meta at Meta."
+    assert message.dispatch.hold_detail == "Template new_arrivals (en_US) is paused at Meta."
     assert fresh(message).status == Status.QUEUED
     assert cloud_api.requests() == []
 
