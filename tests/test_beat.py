@@ -1,5 +1,6 @@
 """Beat while Redis is away: what it does itself, and what it must not wait for."""
 
+import socket
 import threading
 import time
 from datetime import timedelta
@@ -98,6 +99,17 @@ def test_after_a_failure_redis_is_left_alone_for_a_moment(without_redis, monkeyp
     monkeypatch.setattr(app.conf, "broker_url", configured.REDIS_URL)
 
     assert apply(scheduler) is None
+
+
+def test_a_redis_that_is_silent_costs_a_second_and_no_more(monkeypatch, scheduler):
+    """With Celery's own connection, which has no timeout, the tick didn't come back."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setattr(app.conf, "broker_url", f"redis://127.0.0.1:{silent.getsockname()[1]}/0")
+        begun = time.monotonic()
+        apply(scheduler)
+
+    assert time.monotonic() - begun < 2
+    assert eventually(lambda: scheduler.asked == ["broadcasts.tasks.sweep"])
 
 
 def test_a_mistake_in_an_entry_is_not_taken_for_a_lost_redis(scheduler, monkeypatch):
