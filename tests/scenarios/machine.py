@@ -44,7 +44,17 @@ SHORTER = {
     "CALLBACK_LEASE_SECONDS": "2",
     "LOG_LEVEL": "WARNING",
 }
-CALM = {"cards": False, "speed": 10, "latency": [0.02, 0.08], "duplicate": 0, "reorder": 0, "early": 0, "force": []}
+CALM = {
+    "cards": False,
+    "speed": 10,
+    "latency": [0.02, 0.08],
+    "duplicate": 0,
+    "reorder": 0,
+    "early": 0,
+    "batch": 100,
+    "profile": {"read": 60, "delivered": 34, "readWithoutDelivered": 2, "sent": 3, "undeliverable": 1},
+    "force": [],
+}
 # What a log says when nothing is wrong.
 QUIET = re.compile(
     r" INFO |psycopg.pool |superuser privileges|not recommended|--uid option|User info|_warn_or_r|egid|^ *[-.*\[]"

@@ -15,6 +15,7 @@ pytestmark = pytest.mark.xdist_group("scenarios")
 
 
 def test_an_ambiguous_answer_is_never_followed_by_a_second_request(machine):
+    """With unknown answers going back to the queue, those whose answer had got lost were sent to twice."""
     machine.begin(throughput=200, cards=True)
     endings = (*ACCEPTED, *NOT_ACCEPTED, *PLAIN)
     broadcast = machine.launch(people=EACH * len(endings), endings=endings)

@@ -18,6 +18,7 @@ def watcher(machine: Machine):
 
 
 def test_a_launch_that_is_interrupted_twice_gives_everybody_one_row(machine, watcher):
+    """Without its transaction the first interruption left a broadcast that was sending to nobody, and completed."""
     machine.kill(*SENDERS)  # so that the rows can be counted at rest
     tag = machine.audience(PEOPLE)
     broadcast = machine.launch(tag=tag)

@@ -15,6 +15,10 @@ pytestmark = pytest.mark.xdist_group("scenarios")
 
 
 def test_two_senders_together_never_exceed_the_rate_of_the_number(machine):
+    """With a bucket in each process instead of one in Redis, 93 went in one second.
+
+    Without the lock on the rows that a claim takes, both processes claimed some, and people got the broadcast twice.
+    """
     machine.begin(throughput=RATE)
     broadcast = machine.launch(people=150)
 
