@@ -31,7 +31,7 @@ def send(broadcast: Broadcast, *, now: datetime) -> None:
     """Queue a draft to be sent as soon as the organization's turn is free. Refusal when it can't work."""
     _require_draft(broadcast, "sent")
     preflight.check(broadcast)
-    broadcast.move(Status.QUEUED, queued_at=now, scheduled_at=None)
+    broadcast.move(Status.QUEUED, source=Status.DRAFT, queued_at=now, scheduled_at=None)
 
 
 def schedule(broadcast: Broadcast, *, at: datetime, now: datetime) -> None:
@@ -41,7 +41,7 @@ def schedule(broadcast: Broadcast, *, at: datetime, now: datetime) -> None:
         local = at.astimezone(broadcast.organization.zone)
         raise Refusal(f"{local:%Y-%m-%d %H:%M %Z} has passed already: choose a time in the future.", code="past_time")
     preflight.check(broadcast)
-    broadcast.move(Status.SCHEDULED, scheduled_at=at)
+    broadcast.move(Status.SCHEDULED, source=Status.DRAFT, scheduled_at=at)
 
 
 def unschedule(broadcast: Broadcast) -> None:
@@ -66,10 +66,15 @@ def pause(
 
 
 def resume(broadcast: Broadcast, *, now: datetime) -> None:
-    """Queue a paused broadcast for the rest of its recipients."""
+    """Queue a paused broadcast for the rest of its recipients. Refusal for any other."""
+    if broadcast.status != Status.PAUSED:
+        status = broadcast.get_status_display().lower()
+        raise Refusal(
+            f"Broadcast {broadcast.name!r} is {status}: only a paused one can be resumed.", code="wrong_status"
+        )
     if not broadcast.template.sendable:
         raise Refusal(f"{broadcast.template.standing}: it can't be resumed yet.", code="not_ready")
-    broadcast.move(Status.QUEUED, queued_at=now, **NOT_PAUSED)
+    broadcast.move(Status.QUEUED, source=Status.PAUSED, queued_at=now, **NOT_PAUSED)
 
 
 def cancel(broadcast: Broadcast, *, now: datetime) -> None:

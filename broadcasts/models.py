@@ -132,9 +132,15 @@ class Broadcast(OwnedModel):
     def __str__(self) -> str:
         return self.name
 
-    def move(self, target: Status, **changes: Any) -> None:
-        """Move this broadcast to `target` if its state still allows; Refusal with its actual state otherwise."""
-        if not type(self).objects.filter(pk=self.pk).move(target, **changes):
+    def move(self, target: Status, *, source: Status | None = None, **changes: Any) -> None:
+        """Move this broadcast to `target` if its state still allows, and is still `source` where an act asks for one.
+
+        Refusal with its actual state otherwise.
+        """
+        itself = type(self).objects.filter(pk=self.pk)
+        if source is not None:
+            itself = itself.filter(status=source)
+        if not itself.move(target, **changes):
             self.refresh_from_db()
             raise Refusal(
                 f"Broadcast {self.name!r} is {self.get_status_display().lower()}: "

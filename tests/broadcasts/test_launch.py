@@ -307,6 +307,33 @@ def test_with_nothing_to_claim_for_minutes_it_pauses_and_resumes_by_itself(redis
     assert (fresh(broadcast).status, fresh(broadcast).dispatch.held_at) == (Status.SENDING, None)
 
 
+@pytest.mark.parametrize(
+    ("status", "shown"), [(Status.DRAFT, "draft"), (Status.SCHEDULED, "scheduled"), (Status.QUEUED, "queued")]
+)
+def test_only_a_paused_broadcast_is_resumed_for_a_draft_was_never_checked_and_a_scheduled_one_has_its_time(
+    draft, people, status, shown
+):
+    people(1)
+    broadcast = draft(name="Sale", status=status, scheduled_at=SOON, queued_at=NOW)
+
+    with pytest.raises(Refusal, match=f"Broadcast 'Sale' is {shown}: only a paused one can be resumed."):
+        launch.resume(broadcast, now=NOW)
+
+    assert fresh(broadcast).status == status
+
+
+def test_a_draft_that_was_scheduled_meanwhile_is_not_sent_before_its_time(draft, people):
+    people(1)
+    broadcast = draft()
+    seen_before = fresh(broadcast)
+    launch.schedule(broadcast, at=SOON, now=NOW)
+
+    with pytest.raises(Refusal, match="is scheduled: it can't become queued"):
+        launch.send(seen_before, now=NOW)
+
+    assert fresh(broadcast).status == Status.SCHEDULED
+
+
 @pytest.mark.parametrize("act", [launch.pause, launch.resume, launch.cancel])
 def test_what_has_ended_cannot_be_moved(draft, act):
     broadcast = draft(status=Status.COMPLETED)
