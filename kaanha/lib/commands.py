@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
@@ -20,6 +22,7 @@ UNDEFINED_TABLE = "42P01"
 # Source: PostgreSQL, "PostgreSQL Error Codes": connection exception, invalid authorization, invalid catalog name,
 # operator intervention.
 UNREACHABLE = ("08", "28", "3D000", "57P")
+_HALVES = re.compile("[\ud800-\udfff]")
 
 
 class KaanhaCommand(BaseCommand):
@@ -36,6 +39,7 @@ class KaanhaCommand(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         as_json = options.pop("json")
+        _check_text(options)
         try:
             result = self.perform(*args, **options)
         except (DatabaseError, InterfaceError) as error:
@@ -78,6 +82,17 @@ def _add_json(parser: argparse.ArgumentParser, *, default: Any) -> None:
         if isinstance(action, argparse._SubParsersAction):
             for subparser in action.choices.values():
                 _add_json(subparser, default=argparse.SUPPRESS)
+
+
+def _check_text(options: Mapping[str, Any]) -> None:
+    """Refuse what isn't text: the shell hands bytes through as halves of letters, which no database takes.
+
+    The names of files may hold any byte; they come as paths.
+    """
+    for name, given in options.items():
+        for word in given if isinstance(given, list) else [given]:
+            if isinstance(word, str) and _HALVES.search(word):
+                raise Refusal(f"The {name.replace('_', ' ')} {word!r} holds bytes that are not UTF-8. Type it again.")
 
 
 def _refusal(error: Exception) -> Refusal | None:

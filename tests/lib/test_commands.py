@@ -48,6 +48,13 @@ def run(command, *argv):
     return code, out.getvalue(), err.getvalue()
 
 
+def test_bytes_that_are_no_text_are_refused_before_anything_is_done():
+    code, out, err = run(WithSubcommands(), "--json", "send", "spr\udcffing")
+
+    assert (code, out) == (2, "")
+    assert err == "The name 'spr\\udcffing' holds bytes that are not UTF-8. Type it again.\n"
+
+
 def test_a_result_is_told_line_by_line():
     assert run(Answering()) == (0, "organization: shop\nwarnings: one, two\n", "")
 
