@@ -64,6 +64,8 @@ def test_scheduling_reads_the_organizations_time(create, people):
 @pytest.mark.parametrize(
     ("changed", "sentence"),
     [
+        ({"--name": "n" * 201}, "The name of a broadcast has 1 to 200 characters"),
+        ({"--name": "  "}, "The name of a broadcast has 1 to 200 characters"),
         ({"--template": "nothing"}, "There is no template 'nothing'."),
         ({"--template": "new_arrivals", "--language": "hi"}, "Template 'new_arrivals' has no language 'hi'"),
         ({"--tag": "vip"}, "has no tag 'vip' (there are: newsletter)"),

@@ -20,6 +20,8 @@ from kaanha.whatsapp.models import PhoneNumber
 from templates_app import rendering
 from templates_app.models import MessageTemplate
 
+NAME = 200  # characters of a broadcast's name
+
 
 class Command(KaanhaCommand):
     help = "Create, preview, send, schedule, pause, resume, cancel broadcasts and see what became of them."
@@ -66,6 +68,9 @@ def create(
 ) -> dict[str, Any]:
     """A draft. Refusal for tags, templates or numbers that the organization doesn't have."""
     owner = Organization.named(organization)
+    name = name.strip()
+    if not 0 < len(name) <= NAME or not name.isprintable():
+        raise Refusal(f"The name of a broadcast has 1 to {NAME} characters, all on one line.", code="name_invalid")
     chosen = MessageTemplate.named(owner, template, language)
     with transaction.atomic():
         broadcast: Broadcast = Broadcast.objects.create(
