@@ -13,6 +13,8 @@ from django.utils.text import slugify
 from kaanha.lib.errors import Refusal
 from kaanha.organizations.models import Membership, Organization, Role, User
 
+EMAIL = 254  # characters that a user's address may have
+
 
 def create_organization(
     name: str, *, slug: str | None = None, timezone: str = "UTC", owner_email: str | None = None
@@ -65,11 +67,14 @@ def _check_timezone(name: str) -> None:
 
 
 def _checked_email(email: str) -> str:
+    email = email.strip().lower()
     try:
-        validate_email(email.strip())
+        validate_email(email)
     except ValidationError as error:
         raise Refusal(f"{email!r} is no e-mail address.", code="email_invalid") from error
-    return email.strip().lower()
+    if len(email) > EMAIL:
+        raise Refusal(f"The e-mail address has more than {EMAIL} characters.", code="email_invalid")
+    return email
 
 
 def _user(email: str) -> User:

@@ -99,6 +99,8 @@ def test_a_user_who_exists_becomes_the_owner():
 def test_an_address_that_is_none_leaves_nothing_behind():
     with pytest.raises(Refusal, match="no e-mail address"):
         create_organization("Shop", owner_email="asha")
+    with pytest.raises(Refusal, match="more than 254 characters"):
+        create_organization("Shop", owner_email=f"{'a' * 250}@example.test")
 
     assert (Organization.objects.count(), User.objects.count()) == (0, 0)
 
