@@ -44,9 +44,18 @@ class Columns:
             if name in mapping and places[name] is None:
                 listed = ", ".join(map(repr, header))
                 raise Refusal(f"There is no column {mapping[name]!r} for {name}; the file has: {listed}.")
+        _refuse_unreadable(header)
         _refuse_twice(header)
         taken = set(places.values())
         return cls(places, {name: place for place, name in enumerate(header) if name and place not in taken})
+
+
+def _refuse_unreadable(header: list[str]) -> None:
+    for name in header:
+        if "\0" in name:
+            raise Refusal(f"The column {name[:40]!r} holds a zero byte, which is no text. Remove it.")
+        if _SURROGATES.search(name):
+            raise Refusal("The header holds bytes that are not UTF-8. Save the file as CSV UTF-8.")
 
 
 def _refuse_twice(header: list[str]) -> None:

@@ -161,10 +161,16 @@ def _report_writer(report: Path | None, file: CsvFile) -> Iterator[Writer | None
         stream = report.open("w", encoding="utf-8-sig", errors="replace", newline="")  # Excel wants the mark
     except OSError as error:
         raise Refusal(f"The report can't be written to {report}: {error.strerror}.") from error
-    with stream:
-        writer = csv.writer(stream)
-        writer.writerow(["line", "outcome", "remark", *map(harmless, file.header)])
-        yield writer
+    try:
+        with stream:
+            writer = csv.writer(stream)
+            writer.writerow(["line", "outcome", "remark", *map(harmless, file.header)])
+            yield writer
+    except OSError as error:
+        raise Refusal(
+            f"The report can't be written to {report}: {error.strerror}. What was imported stays; "
+            "importing the file again tells the rest."
+        ) from error
 
 
 def _report(writer: Writer | None, lines: Sequence[Line]) -> None:

@@ -2,6 +2,7 @@ import csv
 import json
 from datetime import timedelta
 from io import StringIO
+from pathlib import Path
 
 import pytest
 from django.core.management import call_command
@@ -300,6 +301,14 @@ class TestRejections:
         assert (counts(summary)[3], len(summary.rejections)) == (150, 100)
         assert ImportRemark.objects.count() == 150
 
+    @pytest.mark.parametrize(
+        ("header", "words"), [(b"phone,na\0me", "holds a zero byte"), (b"phone,na\xefve", "not UTF-8")]
+    )
+    def test_a_column_whose_name_is_no_text_is_refused(self, load, header, words):
+        with pytest.raises(Refusal, match=words):
+            load(header + "\n+919876543210,é\n+919876543211,é\n".encode())
+        assert Contact.objects.count() == Import.objects.count() == 0
+
     def test_a_column_that_is_there_twice_or_mapped_to_nothing_is_refused(self, load):
         with pytest.raises(Refusal, match="'name' appears twice"):
             load("phone,name,NAME\n")
@@ -368,6 +377,11 @@ class TestRecord:
             load(HEADER + ASHA, report=path)
         assert Contact.objects.count() == Import.objects.count() == 0
         assert path.read_text() == HEADER + ASHA
+
+    def test_a_report_that_finds_no_room_is_told_in_a_sentence(self, load):
+        with pytest.raises(Refusal, match="/dev/full: No space left on device"):
+            load(HEADER + ASHA, report=Path("/dev/full"))
+        assert Contact.objects.count() == 1
 
 
 class TestCommand:
