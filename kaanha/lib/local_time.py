@@ -17,9 +17,9 @@ def parse(text: str, zone: ZoneInfo) -> datetime:
     """
     try:
         moment = datetime.fromisoformat(text.strip())
-    except ValueError as error:
+        return localize(moment, zone) if moment.tzinfo is None else moment.astimezone(UTC)
+    except (ValueError, OverflowError) as error:  # the first and the last day there is may have no UTC
         raise Refusal(f"{text!r} is not a date and time. Write it like {EXAMPLE}.", code="bad_time") from error
-    return localize(moment, zone) if moment.tzinfo is None else moment.astimezone(UTC)
 
 
 def localize(moment: datetime, zone: ZoneInfo) -> datetime:

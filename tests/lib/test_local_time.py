@@ -32,6 +32,8 @@ def test_a_time_is_read_in_its_zone(text, moment):
         ("2026-10-25 02:30", "ambiguous_time", "2026-10-25T02:30+0200 or 2026-10-25T02:30+0100"),
         ("tomorrow", "bad_time", "Write it like"),
         ("", "bad_time", "Write it like"),
+        ("0001-01-01 00:00+14:00", "bad_time", "Write it like"),
+        ("9999-12-31 23:59-12:00", "bad_time", "Write it like"),
         ("24.12.2026 9:30", "bad_time", "Write it like"),
     ],
 )
