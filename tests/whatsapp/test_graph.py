@@ -109,7 +109,7 @@ def test_reading_is_tried_three_times_at_most():
     assert (error.value.verdict.code, error.value.http_status, len(requests)) == (131016, 500, 3)
 
 
-@pytest.mark.parametrize("answer", [TRANSIENT, (503, b"busy")])
+@pytest.mark.parametrize("answer", [TRANSIENT, (500, b"<html>oops</html>"), (503, b"busy")])
 def test_what_changes_something_is_asked_for_once(answer):
     with serving(answer) as (url, requests), pytest.raises((GraphError, Unreachable)):
         graph(url).create_template(WABA, {"name": "x"})
@@ -126,7 +126,7 @@ def test_a_refusal_is_not_repeated():
 
 @pytest.mark.parametrize(
     "answer",
-    [(404, b"<html>Not Found</html>"), (401, b""), (302, b""), (200, b"<html>hi</html>"), (200, []), (500, b"oops")],
+    [(404, b"<html>Not Found</html>"), (401, b""), (302, b""), (200, b"<html>hi</html>"), (200, []), (501, b"oops")],
 )
 def test_what_is_not_metas_answer_is_told_apart(answer):
     with serving(answer) as (url, _), pytest.raises(ForeignAnswer) as error:

@@ -20,7 +20,7 @@ TRIES = 3
 FIRST_PAUSE, LONGEST_PAUSE = timedelta(seconds=0.5), timedelta(seconds=5)
 PAGE = 100
 PAGES_AT_MOST = 1000  # the cursors of a server that never ends
-BUSY = (429, 502, 503, 504)
+BUSY = (429, 500, 502, 503, 504)  # without an error of Meta's: a gateway in front of it
 
 NUMBER_FIELDS = (
     "id,display_phone_number,verified_name,quality_rating,throughput,whatsapp_business_manager_messaging_limit,status"
