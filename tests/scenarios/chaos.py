@@ -28,8 +28,9 @@ STORM = 75  # seconds that one round is stormy at the most
 CALM = 120  # seconds that it gets to end after that
 # Every card but "slow down": one in a hundred saying so would only make the rounds longer.
 CARDS = [ending for ending in range(100) if ending != 29]
-# Meta at its worst: callbacks twice, in any order, before the answer.
-UNRULY = {"cards": True, "duplicate": 0.2, "reorder": 0.3, "early": 0.2, "batch": 25}
+# Meta at its worst: callbacks twice, in any order, before the answer. Such an answer waits for a web that is dead just
+# then, so they are few: more would be the safety stop's business.
+UNRULY = {"cards": True, "duplicate": 0.2, "reorder": 0.3, "early": 0.03, "batch": 25}
 
 
 def storm_round(
