@@ -5,16 +5,17 @@ Each act is a compare-and-set of the status, together with what it means for the
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from datetime import datetime, timedelta
 
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError, connection, transaction
 
 from broadcasts import audience, lock, preflight, report
 from broadcasts.models import Broadcast, PauseReason, Status
 from kaanha.lib.errors import Refusal
 from kaanha.messaging import counting, holding
-from kaanha.messaging.models import Dispatch, Message
+from kaanha.messaging.models import Dispatch
 from kaanha.webhooks.models import Event
 from templates_app.models import MessageTemplate
 
@@ -90,7 +91,8 @@ def sweep(*, now: datetime) -> None:
     """Everything that is due: the one place that moves broadcasts by itself. Safe to run twice at once."""
     queue_due(now=now)
     for broadcast in Broadcast.objects.filter(status=Status.SENDING).select_related("dispatch", "organization"):
-        _look_after(broadcast, now=now)
+        with contextlib.suppress(Refusal):  # somebody else has moved it meanwhile
+            _look_after(broadcast, now=now)
     for broadcast in Broadcast.objects.filter(status=Status.PAUSED, resume_at__lte=now):
         Broadcast.objects.filter(pk=broadcast.pk).move(Status.QUEUED, queued_at=now, **NOT_PAUSED)
     start_queued(now=now)
@@ -183,9 +185,7 @@ def _look_after(broadcast: Broadcast, *, now: datetime) -> None:
     if alarm := _alarm(broadcast):
         pause(broadcast, now=now, reason=PauseReason.SAFETY, detail=alarm)
         return
-    mine = Message.objects.filter(dispatch=dispatch)
-    next_due = mine.filter(due_at__isnull=False).order_by("due_at").values_list("due_at", flat=True).first()
-    in_flight = mine.filter(lease_until__isnull=False).exists()
+    next_due, in_flight = _open_messages(broadcast)
     if next_due is None and not in_flight:
         _complete(broadcast, now=now)
     elif next_due is not None and next_due - now > IDLE_LIMIT and not in_flight:
@@ -195,15 +195,31 @@ def _look_after(broadcast: Broadcast, *, now: datetime) -> None:
         lock.take(broadcast)
 
 
+def _open_messages(broadcast: Broadcast) -> tuple[datetime | None, bool]:
+    """When the next message is due, and whether any is on its way.
+
+    One statement: between two of them a refused message could go from the one state to the other unseen.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(_OPEN, {"dispatch": broadcast.dispatch_id})
+        next_due, in_flight = cursor.fetchone()
+    return next_due, in_flight
+
+
 def _follow_hold(broadcast: Broadcast, dispatch: Dispatch, *, now: datetime) -> None:
     """The sending loop held the dispatch for trouble with the template or the account: say so, keep the recipients."""
-    known = dispatch.hold_reason in PauseReason.values
-    Broadcast.objects.filter(pk=broadcast.pk, status=Status.SENDING).move(
-        Status.PAUSED,
-        pause_reason=dispatch.hold_reason if known else PauseReason.ACCOUNT,
-        status_detail=dispatch.hold_detail,
-        paused_at=now,
-    )
+    with transaction.atomic():
+        # Looked at again under the broadcast's lock: it may have been resumed since.
+        sending = Broadcast.objects.select_for_update().filter(pk=broadcast.pk, status=Status.SENDING)
+        if not sending or not Dispatch.objects.filter(pk=dispatch.pk, held_at__isnull=False).exists():
+            return
+        known = dispatch.hold_reason in PauseReason.values
+        sending.move(
+            Status.PAUSED,
+            pause_reason=dispatch.hold_reason if known else PauseReason.ACCOUNT,
+            status_detail=dispatch.hold_detail,
+            paused_at=now,
+        )
     lock.free(broadcast)
 
 
@@ -246,3 +262,9 @@ def _require_draft(broadcast: Broadcast, verb: str) -> None:
     if broadcast.status != Status.DRAFT:
         status = broadcast.get_status_display().lower()
         raise Refusal(f"Broadcast {broadcast.name!r} is {status}: only a draft can be {verb}.", code="wrong_status")
+
+
+_OPEN = """
+SELECT (SELECT min(due_at) FROM messaging_message WHERE dispatch_id = %(dispatch)s AND due_at IS NOT NULL),
+  EXISTS (SELECT FROM messaging_message WHERE dispatch_id = %(dispatch)s AND lease_until IS NOT NULL)
+"""

@@ -160,7 +160,12 @@ DATABASES["default"].setdefault("OPTIONS", {})
 DATABASE_POOL_SIZE = env.int("DATABASE_POOL_SIZE", default=20)
 if DATABASE_POOL_SIZE:
     DATABASES["default"]["CONN_MAX_AGE"] = 0
-    DATABASES["default"]["OPTIONS"]["pool"] = {"min_size": 0, "max_size": DATABASE_POOL_SIZE, "timeout": 10}
+    DATABASES["default"]["OPTIONS"]["pool"] = {
+        "min_size": 0,
+        "max_size": DATABASE_POOL_SIZE,
+        "timeout": 10,
+        "reconnect_timeout": 5,
+    }
 
 REDIS_URL = env.str("REDIS_URL", default=LOCAL_URLS["REDIS_URL"])
 
@@ -204,7 +209,7 @@ CELERY_BEAT_SCHEDULE = {
     for name, task, seconds in (
         ("broadcasts: due, queued, finished", "broadcasts.tasks.sweep", 1.0),
         ("messaging: wake the senders", "kaanha.messaging.tasks.wake_senders", 1.0),
-        ("messaging: leases, cancellations, receipts that waited", "kaanha.messaging.tasks.sweep", 5.0),
+        ("messaging: leases, cancellations, receipts that waited", "kaanha.messaging.tasks.sweep", 2.0),
         ("inbound: callbacks not yet applied", "kaanha.inbound.tasks.apply_callbacks", 1.0),
         ("inbound: drop old callbacks", "kaanha.inbound.tasks.drop_old_callbacks", 3600.0),
     )
@@ -226,8 +231,10 @@ MARKETING_BLOCKED_COUNTRIES = env.list("MARKETING_BLOCKED_COUNTRIES", default=["
 
 # A process that hasn't settled what it claimed by then is gone. Longer than the HTTP timeout by what settling takes.
 SEND_LEASE = timedelta(seconds=env.float("SEND_LEASE_SECONDS", default=60))
-if not timedelta(0) < WHATSAPP_TIMEOUT < SEND_LEASE:
-    raise ImproperlyConfigured("WHATSAPP_TIMEOUT_SECONDS must be shorter than SEND_LEASE_SECONDS, and both above 0.")
+if not timedelta(0) < WHATSAPP_TIMEOUT <= SEND_LEASE - timedelta(seconds=2):
+    raise ImproperlyConfigured(
+        "WHATSAPP_TIMEOUT_SECONDS must be at least 2 s shorter than SEND_LEASE_SECONDS, and above 0."
+    )
 # How many processes may send for one phone number at the same time.
 SEND_SLOTS = env.int("SEND_SLOTS", default=2)
 

@@ -42,7 +42,7 @@ def test_the_development_default_is_no_secret():
 def test_a_timeout_longer_than_the_lease_is_refused():
     done = check(WHATSAPP_TIMEOUT_SECONDS="60")
 
-    assert "WHATSAPP_TIMEOUT_SECONDS must be shorter than SEND_LEASE_SECONDS" in done.stderr
+    assert "WHATSAPP_TIMEOUT_SECONDS must be at least 2 s shorter than SEND_LEASE_SECONDS" in done.stderr
 
 
 def test_an_unknown_mode_is_refused():

@@ -16,6 +16,7 @@ BURST = 0.1  # seconds of the rate that may go at once
 RECOVERY = 0.02  # of the full rate, regained per second after a slow-down
 SLOWEST = 0.05  # of the full rate
 SLOW_ONCE_IN = 1.0  # seconds: a burst of refusals is one reason to slow down, not a hundred
+AWAY = 2.0  # seconds without asking a Redis that didn't answer
 LIFETIME = 120  # seconds; an unused bucket is a full one
 
 logger = logging.getLogger(__name__)
@@ -66,6 +67,20 @@ return tostring(factor)
 
 
 @dataclass
+class Outage:
+    """What a process remembers of Redis being away, so that it doesn't wait for it again and again."""
+
+    until: float = 0.0
+
+    @property
+    def lasts(self) -> bool:
+        return time.monotonic() < self.until
+
+    def note(self) -> None:
+        self.until = time.monotonic() + AWAY
+
+
+@dataclass
 class Pace:
     """The right to do `rate` things per second, shared under `name` by everybody who uses the same Redis.
 
@@ -77,6 +92,7 @@ class Pace:
     name: str
     rate: float
     fallback_rate: float
+    outage: Outage = field(default_factory=Outage)
     _local: _Bucket = field(init=False)
 
     def __post_init__(self) -> None:
@@ -86,16 +102,21 @@ class Pace:
 
     async def take(self, want: int, *, least: int = 1) -> tuple[int, float]:
         """Up to `want` permits, none if fewer than `least` are there; and the seconds to wait if there were none."""
+        if self.outage.lasts:
+            return self._local.take(want)
         try:
             granted, wait = await self._take(
                 keys=[self._key], args=[self.rate, BURST, want, least, LIFETIME], client=self.redis
             )
         except (RedisError, OSError):
+            self.outage.note()
             return self._local.take(want)
         return int(granted), float(wait)
 
     async def give_back(self, permits: int) -> None:
         """Return permits that weren't used. Losing them costs a moment, so Redis being away is no trouble."""
+        if self.outage.lasts:
+            return
         try:
             await self.redis.hincrbyfloat(self._key, "tokens", permits)
         except (RedisError, OSError):

@@ -26,7 +26,7 @@ from django.db import DatabaseError, InterfaceError, OperationalError, close_old
 from django.utils import timezone
 from redis.asyncio import Redis
 
-from kaanha.lib.pacing import Pace
+from kaanha.lib.pacing import Outage, Pace
 from kaanha.messaging import claiming, holding, reach, settling, slots
 from kaanha.messaging.claiming import Claim, Envelope, Live
 from kaanha.messaging.safety import Watch
@@ -188,9 +188,17 @@ class _Slice:
             self._opened(len(self.results) - len(results))
             await asyncio.sleep(DATABASE_PAUSE)
             return
+        except Exception:
+            # Whatever it was, the next results must be settled: these are left to the lease sweep and their receipts.
+            logger.exception("Number %s could not settle %s results", self.number, len(results))
+            self._opened(-len(results))
+            return
         self._opened(-len(results))
         self.told["sent"] += sum(isinstance(result.answer, Accepted) for result in results)
-        await self._follow(results, consequences)
+        try:
+            await self._follow(results, consequences)
+        except DatabaseError as error:
+            logger.warning("Number %s can't be held yet: %s", self.number, error)
 
     async def _follow(self, results: list[Result], consequences: settling.Consequences) -> None:
         """Slow the number down when Meta asks for it, or doesn't answer most of what it is asked."""
@@ -216,6 +224,7 @@ class _Engine:
     def __init__(self) -> None:
         self.unsettled = 0
         self.watch = Watch()
+        self.outage = Outage()
         self.busy: set[int] = set()
         self.holder = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
         self._claims = ThreadPoolExecutor(2, thread_name_prefix="claims")
@@ -270,7 +279,7 @@ class _Engine:
             settings.REDIS_URL, socket_timeout=1, socket_connect_timeout=1, retry_on_timeout=False
         ) as redis:
             fallback = max(1.0, number.throughput / (2 * settings.SEND_SLOTS))
-            pace = Pace(redis, f"number:{number.pk}", float(number.throughput), fallback)
+            pace = Pace(redis, f"number:{number.pk}", float(number.throughput), fallback, self.outage)
             return await _Slice(number, number.account.access_token, pace, await self._session(), self).work(until)
 
     async def _session(self) -> Sender:

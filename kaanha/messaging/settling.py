@@ -115,7 +115,9 @@ def _apply(row: Row, result: Result, *, now: datetime) -> None:
         if row.attempt == envelope.attempt:
             fates.accept(row, wamid=answer.wamid, held=answer.held, at=result.at)
         return
-    if row.status == Status.SENDING and not fates.is_ours(row, token=envelope.token, attempt=envelope.attempt):
+    # Given up as unconfirmed, it may still learn that it failed. In any other state this answer was written before.
+    given_up = row.status == Status.UNCONFIRMED and row.attempt == envelope.attempt
+    if not (given_up or fates.is_ours(row, token=envelope.token, attempt=envelope.attempt)):
         return
     match answer:
         case Refused(verdict=verdict):

@@ -1,7 +1,10 @@
 """Celery's doors to the ledger. Each is a poke and a name: losing or doubling a call is harmless."""
 
+import contextlib
+
 from celery import shared_task
 from django.utils import timezone
+from kombu.exceptions import OperationalError
 
 from kaanha.messaging import claiming, receipts, sending, sweeping
 
@@ -11,7 +14,8 @@ def send_slice(phone_number_id: int) -> dict[str, int]:
     """Send for one number for about ten seconds, and ask for another turn if there is more."""
     told = sending.send_slice(phone_number_id, until=timezone.now() + sending.SLICE)
     if told and claiming.live(phone_number_id, now=timezone.now()):
-        send_slice.delay(phone_number_id)
+        with contextlib.suppress(OperationalError):  # Redis is away: the next sweep asks again
+            send_slice.delay(phone_number_id)
     return told
 
 

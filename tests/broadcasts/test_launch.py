@@ -369,6 +369,43 @@ def together(act):
     return wait_and_act
 
 
+@pytest.mark.django_db(transaction=True)
+def test_a_message_that_goes_back_to_the_queue_while_one_looks_keeps_the_broadcast_open(redis, draft, people):
+    """With one query for what is due and one for what is on its way, it completed between the two."""
+    people(1)
+    broadcast = draft()
+    launch.send(broadcast, now=NOW)
+    launch.sweep(now=NOW)
+    messages_of(broadcast).update(status="sending", due_at=None, lease_until=SOON, attempt=1)
+    looked = []
+
+    def requeue_after_the_first_look(execute, sql, params, many, context):
+        result = execute(sql, params, many, context)
+        if "due_at" in sql and not looked:
+            looked.append(sql)
+            at_once(lambda: Message.objects.update(status="queued", due_at=SOON, lease_until=None))
+        return result
+
+    with connection.execute_wrapper(requeue_after_the_first_look):
+        launch.sweep(now=NOW)
+
+    assert looked
+    assert fresh(broadcast).status == Status.SENDING
+
+
+def test_a_hold_that_was_lifted_meanwhile_pauses_nothing(redis, draft, people):
+    people(1)
+    broadcast = draft()
+    launch.send(broadcast, now=NOW)
+    launch.sweep(now=NOW)
+    stale = Dispatch.objects.get()
+    stale.held_at, stale.hold_reason = NOW, "template"
+
+    launch._follow_hold(fresh(broadcast), stale, now=NOW)
+
+    assert fresh(broadcast).status == Status.SENDING
+
+
 def test_the_launch_costs_the_same_however_many_recipients(redis, draft, people):
     def queries(count):
         people(count)

@@ -3,11 +3,15 @@
 from datetime import timedelta
 
 import pytest
+from django.db import OperationalError
 from django.utils import timezone
 
 from contacts.models import Contact
-from kaanha.messaging import claiming, counting, sending
+from kaanha.messaging import claiming, counting, safety, sending, settling
 from kaanha.messaging.models import MarketingCap, Message, SkipReason, Status
+from kaanha.messaging.settling import Result
+from kaanha.whatsapp.cloud_api.client import Refused
+from kaanha.whatsapp.cloud_api.errors import classify
 from tests.factories import ContactFactory
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -156,3 +160,38 @@ def test_the_pace_of_the_number_is_kept(cloud_api, number, queue):
 
     # 2 s at 20/s, and the bucket's burst of two
     assert 30 <= cloud_api.summary()["accepted"] <= 42
+
+
+def test_a_hold_that_cannot_be_written_stops_nothing(cloud_api, number, queue, monkeypatch):
+    """Without the `except` around `_follow` the settler ended, and the slice broke off with results unwritten."""
+    messages = queue(150)
+    seen = []
+
+    def see(_self, results):
+        seen.append(len(results))
+        return {messages[0].dispatch_id: ("safety", "words")} if len(seen) == 1 else {}
+
+    def away(*_args, **_options):
+        raise OperationalError("away")
+
+    monkeypatch.setattr(safety.Watch, "see", see)
+    monkeypatch.setattr(settling, "hold_all", lambda holds, now: away() if holds else None)
+
+    assert send(number)["sent"] == 150
+
+    assert sending._engine().unsettled == 0
+    assert set(Message.objects.values_list("status", flat=True)) == {"sent"}
+
+
+def test_answers_that_are_written_twice_change_nothing_the_second_time(cloud_api, number, queue):
+    """A commit whose answer is lost comes again. Without the look at who holds the row a retry became a failure."""
+    (message,) = queue(1)
+    now = timezone.now()
+    (envelope,) = claiming.claim(claiming.live(number.pk, now=now), limit=1, now=now).envelopes
+    refused = [Result(envelope, Refused(classify({"code": 131016})), now)]
+
+    settling.settle(refused, now=now)
+    settling.settle(refused, now=now)
+
+    assert (fresh(message).status, fresh(message).tries) == (Status.QUEUED, 1)
+    assert counting.funnel(message.dispatch_id).failed == 0
