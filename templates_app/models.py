@@ -8,6 +8,7 @@ from django.db import models
 
 from kaanha.lib.errors import Refusal
 from kaanha.organizations.models import Organization, OwnedModel, OwnedQuerySet
+from kaanha.whatsapp.cloud_api.events import language_code
 from kaanha.whatsapp.models import BusinessAccount
 
 
@@ -99,7 +100,7 @@ class MessageTemplate(OwnedModel):
         found = list(cls.objects.of(organization).filter(name=name).exclude(status=cls.Status.DELETED))
         languages = [template.language for template in found]
         if language is not None:
-            found = [template for template in found if template.language == language]
+            found = [template for template in found if template.language == language_code(language)]
         if len(found) == 1:
             return found[0]
         if found:

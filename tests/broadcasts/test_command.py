@@ -81,6 +81,10 @@ def test_what_is_not_there_is_refused_and_nothing_is_written(create, number, cha
     assert not Broadcast.objects.exists()
 
 
+def test_a_language_may_be_written_with_a_hyphen(create, template):
+    assert create(**{"--language": template.language.replace("_", "-")})["language"] == "en_US"
+
+
 def test_another_organizations_tag_is_not_there(create, number):
     TagFactory(organization=OrganizationFactory(), name="vip")
 
