@@ -39,6 +39,9 @@ class ServerError(Refusal):
 
 
 def port_is_free(port: int) -> bool:
+    """Whether a server could listen there. Raises ServerError for what is no port."""
+    if not 0 < port < 65_536:
+        raise ServerError(f"There is no port {port}: choose one from 1 to 65535.")
     with socket.socket() as attempt:
         attempt.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

@@ -237,9 +237,8 @@ def _note(folder: Path, servers: dict[str, Server]) -> None:
 @contextmanager
 def _locked(folder: Path, *, make: bool = True) -> Iterator[None]:
     """Keep every other run off this folder. Raises ServerError when another has it. Any end of ours frees it."""
-    if make and not folder.exists():
-        folder.mkdir(parents=True)
-        folder.chmod(0o711)  # PostgreSQL's user passes through, whatever the umask
+    if make and not folder.is_dir():
+        _make(folder)
     with _open_lock(folder / "lock", make=make) as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -252,6 +251,16 @@ def _locked(folder: Path, *, make: bool = True) -> Iterator[None]:
         lock.write(str(os.getpid()))
         lock.flush()
         yield
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True)
+        folder.chmod(0o711)  # PostgreSQL's user passes through, whatever the umask
+    except OSError as error:
+        raise ServerError(
+            f"The folder {folder} can't be made ({error.strerror}). Set KAANHA_DATA_DIR to another one."
+        ) from error
 
 
 def _open_lock(path: Path, *, make: bool) -> Any:

@@ -223,6 +223,26 @@ def test_a_demanded_port_that_is_busy_is_refused_and_nothing_stays_up(place, dat
     assert processes_in(data) == set()
 
 
+def test_a_port_that_there_is_none_of_is_refused(data):
+    refused = manage("start", "--redis-port", "99999")
+
+    assert refused.stderr == "There is no port 99999: choose one from 1 to 65535.\n"
+    assert refused.returncode == 2
+    assert processes_in(data) == set()
+
+
+def test_a_data_folder_that_can_not_be_made_is_refused_in_a_sentence(place, monkeypatch):
+    (place / "file").touch()
+    monkeypatch.setenv("KAANHA_DATA_DIR", str(place / "file/data"))
+
+    refused = manage("start")
+
+    assert refused.stderr == (
+        f"The folder {place}/file/data can't be made (Not a directory). Set KAANHA_DATA_DIR to another one.\n"
+    )
+    assert refused.returncode == 2
+
+
 def test_a_shell_in_the_data_folder_outlives_the_server(place):
     server = embedded.Redis(place / "redis")
     server.start()
