@@ -85,6 +85,15 @@ def test_a_language_may_be_written_with_a_hyphen(create, template):
     assert create(**{"--language": template.language.replace("_", "-")})["language"] == "en_US"
 
 
+def test_people_read_times_in_the_organizations_timezone(create, people):
+    people(1)
+    made, printed = create()["id"], StringIO()
+
+    call_command("broadcast", "schedule", made, "--at", "2126-12-24T09:30", stdout=printed)
+
+    assert "scheduledAt: 2126-12-24 09:30:00 Asia/Kolkata\n" in printed.getvalue()
+
+
 def test_another_organizations_tag_is_not_there(create, number):
     TagFactory(organization=OrganizationFactory(), name="vip")
 

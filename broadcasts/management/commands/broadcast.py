@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from django.core.management.base import CommandParser
 from django.db import transaction
@@ -41,13 +43,13 @@ class Command(KaanhaCommand):
             return create(**options)
         if act == "list":
             newest = Broadcast.objects.of(Organization.named(options["organization"])).order_by("-created_at", "-pk")
-            return [report.summary(broadcast) for broadcast in newest.select_related("template")[:50]]
+            return [_summary(broadcast) for broadcast in newest.select_related("template", "organization")[:50]]
         broadcast = find(options["id"])
         if act == "preview":
             return describe(broadcast)
         if act != "status":
             _act(act, broadcast, at=options.get("at"))
-        return report.summary(Broadcast.objects.select_related("template").get(pk=broadcast.pk))
+        return _summary(Broadcast.objects.select_related("template", "organization").get(pk=broadcast.pk))
 
     def tell(self, result: Any) -> None:
         for member in result if isinstance(result, list) else [result]:
@@ -82,7 +84,7 @@ def create(
         )
         broadcast.tags.set(tags(owner, tag))
         broadcast.excluded_tags.set(tags(owner, exclude_tag))
-    return report.summary(broadcast) | {"problems": preflight.problems(broadcast)}
+    return _summary(broadcast) | {"problems": preflight.problems(broadcast)}
 
 
 def tags(organization: Organization, names: list[str]) -> list[Tag]:
@@ -122,6 +124,10 @@ def describe(broadcast: Broadcast) -> dict[str, Any]:
     }
 
 
+def _summary(broadcast: Broadcast) -> dict[str, Any]:
+    return report.summary(broadcast) | {"timezone": broadcast.organization.timezone}
+
+
 def _act(act: str, broadcast: Broadcast, *, at: str | None) -> None:
     now = timezone.now()
     if act == "schedule":
@@ -156,7 +162,9 @@ def _add_create(parser: CommandParser) -> None:
 def _lines(member: dict[str, Any]) -> list[str]:
     lines = []
     for name, value in member.items():
-        if isinstance(value, dict):
+        if isinstance(value, datetime):
+            value = f"{value.astimezone(ZoneInfo(member['timezone'])):%Y-%m-%d %H:%M:%S} {member['timezone']}"
+        elif isinstance(value, dict):
             value = ", ".join(f"{key}: {count:,}" for key, count in value.items()) or "none"
         elif name == "recipients":
             value = "".join(f"\n  {row['phone']}  {row['name']}" for row in value) or "nobody"
