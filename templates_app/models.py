@@ -100,7 +100,7 @@ class MessageTemplate(OwnedModel):
         found = list(cls.objects.of(organization).filter(name=name).exclude(status=cls.Status.DELETED))
         languages = [template.language for template in found]
         if language is not None:
-            found = [template for template in found if template.language == language_code(language)]
+            found = [template for template in found if language_code(template.language) == language_code(language)]
         if len(found) == 1:
             return found[0]
         if found:

@@ -11,7 +11,7 @@ from django.db import transaction
 from django.db.models import Q
 
 from kaanha.whatsapp.asking import asking, graph
-from kaanha.whatsapp.cloud_api.events import TemplateCategory, TemplateQuality, TemplateStatus, fit, language_code
+from kaanha.whatsapp.cloud_api.events import TemplateCategory, TemplateQuality, TemplateStatus, fit
 from kaanha.whatsapp.cloud_api.text import clean
 from kaanha.whatsapp.models import BusinessAccount
 from templates_app.models import MessageTemplate, TemplateQuerySet
@@ -104,7 +104,8 @@ def _read_all(rows: Iterable[Mapping[str, Any]], outcome: Outcome) -> dict[tuple
     """The fields of every usable row by name and language; what isn't usable is told and left out."""
     listed: dict[tuple[str, str], dict[str, Any]] = {}
     for row in rows:
-        name, language = _text(row.get("name"), 512), language_code(_text(row.get("language"), 20))
+        # As listed, for a message has to name exactly this: only callbacks write it in other ways.
+        name, language = _text(row.get("name"), 512), _text(row.get("language"), 20)
         if not name or not language:
             missing = "language" if name else "name"
             outcome.problems.append(f"Template {name or _text(row.get('id'), 64) or '?'} has no {missing}: left out.")
@@ -187,7 +188,7 @@ def _apply(event: TemplateCategory | TemplateQuality, name: str, value: str) -> 
 def _find(event: TemplateStatus | TemplateCategory | TemplateQuality) -> MessageTemplate | None:
     """The template that an event is about, locked: by Meta's id, else by name and language."""
     of_account = MessageTemplate.objects.select_for_update().filter(account__waba_id=event.waba_id)
-    by_name = Q(name=event.name, language=event.language)
+    by_name = Q(name=event.name, language__in=(event.language, event.language.replace("_", "-")))
     found: MessageTemplate | None = None
     if event.meta_id:
         found = of_account.filter(meta_id=event.meta_id).first()

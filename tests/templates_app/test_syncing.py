@@ -238,6 +238,17 @@ def event(name, *, at=NOON, meta_id="600000000000001", template="sale", language
     )
 
 
+def test_a_language_is_kept_as_listed_for_messages_have_to_name_it_so(account, listing):
+    listing.append(row(language="en-US"))
+    sync_now(account)
+
+    template = MessageTemplate.named(account.organization, "sale", "en_US")
+    assert template.language == "en-US"
+
+    apply_status(event("PAUSED", at=timezone.now() + timedelta(minutes=1), meta_id=""))
+    assert status_of(template) == Status.PAUSED
+
+
 @pytest.fixture
 def template(account):
     return TemplateFactory(account=account, organization=account.organization, name="sale", meta_id="600000000000001")
