@@ -4,20 +4,19 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     dependencies = [
-        ('broadcasts', '0001_initial'),
+        ("broadcasts", "0001_initial"),
     ]
 
     operations = [
         migrations.AddField(
-            model_name='broadcast',
-            name='watched_failed',
+            model_name="broadcast",
+            name="watched_failed",
             field=models.PositiveIntegerField(default=0, editable=False),
         ),
         migrations.AddField(
-            model_name='broadcast',
-            name='watched_settled',
+            model_name="broadcast",
+            name="watched_settled",
             field=models.PositiveIntegerField(default=0, editable=False),
         ),
     ]

@@ -5,24 +5,45 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     dependencies = [
-        ('contacts', '0001_initial'),
-        ('messaging', '0002_tune_ledger'),
-        ('whatsapp', '0001_initial'),
+        ("contacts", "0001_initial"),
+        ("messaging", "0002_tune_ledger"),
+        ("whatsapp", "0001_initial"),
     ]
 
     operations = [
         migrations.CreateModel(
-            name='Reach',
+            name="Reach",
             fields=[
-                ('pk', models.CompositePrimaryKey('portfolio_id', 'contact_id', blank=True, editable=False, primary_key=True, serialize=False)),
-                ('at', models.DateTimeField()),
-                ('contact', models.ForeignKey(db_constraint=False, db_index=False, on_delete=django.db.models.deletion.DO_NOTHING, related_name='+', to='contacts.contact')),
-                ('portfolio', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.CASCADE, related_name='+', to='whatsapp.portfolio')),
+                (
+                    "pk",
+                    models.CompositePrimaryKey(
+                        "portfolio_id", "contact_id", blank=True, editable=False, primary_key=True, serialize=False
+                    ),
+                ),
+                ("at", models.DateTimeField()),
+                (
+                    "contact",
+                    models.ForeignKey(
+                        db_constraint=False,
+                        db_index=False,
+                        on_delete=django.db.models.deletion.DO_NOTHING,
+                        related_name="+",
+                        to="contacts.contact",
+                    ),
+                ),
+                (
+                    "portfolio",
+                    models.ForeignKey(
+                        db_index=False,
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="+",
+                        to="whatsapp.portfolio",
+                    ),
+                ),
             ],
             options={
-                'indexes': [models.Index(fields=['portfolio', 'at'], name='reach_window')],
+                "indexes": [models.Index(fields=["portfolio", "at"], name="reach_window")],
             },
         ),
     ]
