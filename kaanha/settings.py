@@ -7,21 +7,17 @@
 from datetime import timedelta
 from pathlib import Path
 
-import environ
 from django.core.exceptions import ImproperlyConfigured
 
-from kaanha import servers
+from kaanha import environment, servers
+from kaanha.environment import LOG_LEVELS, env
 from kaanha.unfold_settings import UNFOLD  # noqa: F401 — how the admin looks
 
 BASE_DIR = Path(__file__).resolve().parent.parent
-env = environ.Env()
 if (BASE_DIR / ".env").exists():
     env.read_env(BASE_DIR / ".env")
 
-ENVIRONMENT = env.str("KAANHA_ENV", default="development")
-if ENVIRONMENT not in {"development", "production"}:
-    raise ImproperlyConfigured(f"KAANHA_ENV is {ENVIRONMENT!r}: set it to development or production.")
-PRODUCTION = ENVIRONMENT == "production"
+PRODUCTION = environment.choice("KAANHA_ENV", ("development", "production"), default="development") == "production"
 
 
 def secret(name: str, development: str) -> str:
@@ -50,7 +46,7 @@ ALLOWED_HOSTS = env.list(
     "ALLOWED_HOSTS", default=[] if PRODUCTION else ["localhost", "127.0.0.1", "[::1]", "testserver"]
 )
 # Where Meta and browsers reach this installation.
-PUBLIC_URL = env.str("PUBLIC_URL", default="http://127.0.0.1:8000").rstrip("/")
+PUBLIC_URL = environment.web("PUBLIC_URL", default="http://127.0.0.1:8000")
 CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[PUBLIC_URL])
 if PRODUCTION and not ALLOWED_HOSTS:
     raise ImproperlyConfigured("ALLOWED_HOSTS is missing. Set it to the host names of this installation, by commas.")
@@ -58,7 +54,7 @@ if PRODUCTION and not ALLOWED_HOSTS:
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = PRODUCTION
 SECURE_SSL_REDIRECT = env.bool("SECURE_SSL_REDIRECT", default=PRODUCTION)
 SECURE_REDIRECT_EXEMPT = [r"^health$"]  # load balancers ask without TLS
-SECURE_HSTS_SECONDS = env.int("SECURE_HSTS_SECONDS", default=31_536_000 if PRODUCTION else 0)
+SECURE_HSTS_SECONDS = environment.whole("SECURE_HSTS_SECONDS", default=31_536_000 if PRODUCTION else 0)
 SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = PRODUCTION
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if env.bool("BEHIND_PROXY", default=False) else None
 SESSION_COOKIE_AGE = int(timedelta(hours=24).total_seconds())
@@ -153,11 +149,10 @@ USE_THOUSAND_SEPARATOR = True
 
 # Without an address: the servers that `manage.py servers start` runs for this checkout.
 LOCAL_URLS = servers.local_urls()
-DATABASES = {"default": env.db_url("DATABASE_URL", default=LOCAL_URLS["DATABASE_URL"])}
-DATABASES["default"]["ENGINE"] = "django.db.backends.postgresql"
+DATABASES = {"default": environment.database("DATABASE_URL", default=LOCAL_URLS["DATABASE_URL"])}
 DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
 DATABASES["default"].setdefault("OPTIONS", {})
-DATABASE_POOL_SIZE = env.int("DATABASE_POOL_SIZE", default=20)
+DATABASE_POOL_SIZE = environment.whole("DATABASE_POOL_SIZE", default=20)
 if DATABASE_POOL_SIZE:
     DATABASES["default"]["CONN_MAX_AGE"] = 0
     DATABASES["default"]["OPTIONS"]["pool"] = {
@@ -167,7 +162,7 @@ if DATABASE_POOL_SIZE:
         "reconnect_timeout": 5,
     }
 
-REDIS_URL = env.str("REDIS_URL", default=LOCAL_URLS["REDIS_URL"])
+REDIS_URL = environment.redis("REDIS_URL", default=LOCAL_URLS["REDIS_URL"])
 
 # --- Celery ------------------------------------------------------------------------------------------------------
 
@@ -195,7 +190,7 @@ CELERY_TASK_PUBLISH_RETRY = False
 CELERY_WORKER_CONSUMER = "kaanha.worker:Consumer"
 # Beside its lanes each worker reads a queue of its own, by which it hears whether it hears.
 CELERY_WORKER_DIRECT = True
-WORKER_DEAF_AFTER = env.float("WORKER_DEAF_AFTER_SECONDS", default=60)
+WORKER_DEAF_AFTER = environment.seconds("WORKER_DEAF_AFTER_SECONDS", default=60)
 CELERY_BEAT_SCHEDULER = "kaanha.beat:Scheduler"
 CELERY_BEAT_MAX_LOOP_INTERVAL = 1
 CELERY_TIMEZONE = "UTC"
@@ -218,25 +213,25 @@ CELERY_BEAT_SCHEDULE = {
 # --- WhatsApp ----------------------------------------------------------------------------------------------------
 
 # Meta's address with the version of its API; the simulator's while rehearsing.
-WHATSAPP_API_URL = env.str("WHATSAPP_API_URL", default="https://graph.facebook.com/v25.0").rstrip("/")
-WHATSAPP_TIMEOUT = timedelta(seconds=env.float("WHATSAPP_TIMEOUT_SECONDS", default=30))
+WHATSAPP_API_URL = environment.web("WHATSAPP_API_URL", default="https://graph.facebook.com/v25.0")
+WHATSAPP_TIMEOUT = timedelta(seconds=environment.seconds("WHATSAPP_TIMEOUT_SECONDS", default=30))
 # Source: Webhooks, "up to 3 MB".
 CALLBACK_MAX_BYTES = 3 * 1024 * 1024
 # A process that hasn't applied by then the callbacks that it took is gone: another one applies them.
-CALLBACK_LEASE = timedelta(seconds=env.float("CALLBACK_LEASE_SECONDS", default=60))
+CALLBACK_LEASE = timedelta(seconds=environment.seconds("CALLBACK_LEASE_SECONDS", default=60))
 # Two-letter countries to which Meta delivers no MARKETING. Source: Cloud API, "Per-user marketing template limits".
 MARKETING_BLOCKED_COUNTRIES = env.list("MARKETING_BLOCKED_COUNTRIES", default=["US"])
 
 # --- sending -----------------------------------------------------------------------------------------------------
 
 # A process that hasn't settled what it claimed by then is gone. Longer than the HTTP timeout by what settling takes.
-SEND_LEASE = timedelta(seconds=env.float("SEND_LEASE_SECONDS", default=60))
+SEND_LEASE = timedelta(seconds=environment.seconds("SEND_LEASE_SECONDS", default=60))
 if not timedelta(0) < WHATSAPP_TIMEOUT <= SEND_LEASE - timedelta(seconds=2):
     raise ImproperlyConfigured(
         "WHATSAPP_TIMEOUT_SECONDS must be at least 2 s shorter than SEND_LEASE_SECONDS, and above 0."
     )
 # How many processes may send for one phone number at the same time.
-SEND_SLOTS = env.int("SEND_SLOTS", default=2)
+SEND_SLOTS = environment.whole("SEND_SLOTS", default=2, least=1)
 
 # --- logs --------------------------------------------------------------------------------------------------------
 
@@ -245,7 +240,7 @@ LOGGING = {
     "disable_existing_loggers": False,
     "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s %(message)s"}},
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
-    "root": {"handlers": ["console"], "level": env.str("LOG_LEVEL", default="INFO")},
+    "root": {"handlers": ["console"], "level": environment.choice("LOG_LEVEL", LOG_LEVELS, default="INFO")},
 }
 
 # --- API ---------------------------------------------------------------------------------------------------------
