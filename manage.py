@@ -7,9 +7,9 @@ import sys
 
 def main() -> None:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "kaanha.settings")
-    from django.core.management import execute_from_command_line
+    from kaanha.lib.commands import from_shell
 
-    execute_from_command_line(sys.argv)
+    from_shell(sys.argv)
 
 
 if __name__ == "__main__":

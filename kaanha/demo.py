@@ -13,14 +13,17 @@ from collections.abc import Mapping
 from typing import Any
 
 import django
+from django.core.exceptions import ImproperlyConfigured
+from django.db import DatabaseError, InterfaceError
 from rich.console import Console
 
 from kaanha import embedded, processes, servers
 from kaanha.embedded import ServerError
+from kaanha.lib.commands import REFUSED, refusal_for, without_pool
 from kaanha.lib.errors import Refusal
 from kaanha.tied import leave_when_told
 
-REFUSED, OFF = 2, 1
+OFF = 1
 PRINTED_WIDTH = 120  # where no terminal tells
 
 
@@ -33,10 +36,18 @@ def main() -> int:
         with servers.running() as urls:
             result = _show(console, urls)
     except (Refusal, ServerError) as refusal:
-        print(refusal, file=sys.stderr)  # noqa: T201
-        result = {"ok": False, "error": str(refusal)}
+        result = _refused(refusal)
+    except (ImproperlyConfigured, DatabaseError, InterfaceError) as error:
+        if not (unusable := refusal_for(error)):
+            raise
+        result = _refused(unusable)
     print(json.dumps(result | {"seconds": round(time.monotonic() - started, 1)}))  # noqa: T201
     return 0 if result["ok"] else REFUSED if "error" in result else OFF
+
+
+def _refused(refusal: Exception) -> dict[str, Any]:
+    print(refusal, file=sys.stderr)  # noqa: T201
+    return {"ok": False, "error": str(refusal)}
 
 
 def _show(console: Console, urls: Mapping[str, str]) -> dict[str, Any]:
@@ -49,6 +60,7 @@ def _show(console: Console, urls: Mapping[str, str]) -> dict[str, Any]:
         "WHATSAPP_TIMEOUT_SECONDS": "5",
     }
     django.setup()
+    without_pool()
     from django.core.management import call_command
 
     from kaanha.demo_story import Demo, Identity

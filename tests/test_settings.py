@@ -1,8 +1,10 @@
 """What production refuses to start with. Each case is a process of its own, for settings are read once."""
 
+import json
 import os
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -14,12 +16,17 @@ GOOD = {
     "ALLOWED_HOSTS": "kaanha.example",
     "PUBLIC_URL": "https://kaanha.example",
 }
+AWAY = "postgresql://127.0.0.1:1/kaanha"
 
 
 def check(*options, **changed):
     environment = {key: value for key, value in os.environ.items() if key not in GOOD} | GOOD | changed
+    return manage("check", *options, environment=environment)
+
+
+def manage(*arguments, environment, program=("manage.py",)):
     wanted = {key: value for key, value in environment.items() if value is not None}
-    command = [sys.executable, "manage.py", "check", *options]
+    command = [sys.executable, *program, *arguments]
     return subprocess.run(command, env=wanted, capture_output=True, text=True, check=False)
 
 
@@ -47,6 +54,77 @@ def test_a_timeout_longer_than_the_lease_is_refused():
 
 def test_an_unknown_mode_is_refused():
     assert "set it to development or production" in check(KAANHA_ENV="staging").stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "sentence"),
+    [
+        ("DATABASE_URL", "foo", "DATABASE_URL is no address of a PostgreSQL database"),
+        ("DATABASE_URL", "postgresql://127.0.0.1:notaport/x", "DATABASE_URL is no address of a PostgreSQL database"),
+        ("DATABASE_URL", "postgresql://user:hush@127.0.0.1", "DATABASE_URL is no address of a PostgreSQL database"),
+        ("DATABASE_URL", "mysql://user:hush@127.0.0.1/x", "DATABASE_URL is no address of a PostgreSQL database"),
+        ("REDIS_URL", "foo", "REDIS_URL is no address of a Redis"),
+        ("REDIS_URL", "redis://:hush@127.0.0.1:x/0", "REDIS_URL is no address of a Redis"),
+        ("REDIS_URL", "redis://127.0.0.1:6379/zero", "REDIS_URL is no address of a Redis"),
+        ("KAANHA_ENV", "prodd", "KAANHA_ENV is 'prodd': set it to development or production."),
+        ("PUBLIC_URL", "kaanha.example", "PUBLIC_URL is 'kaanha.example': set it to an address such as http://"),
+        ("WHATSAPP_API_URL", "https:///v25.0", "WHATSAPP_API_URL is 'https:///v25.0': set it to an address such as"),
+        ("SEND_SLOTS", "0", "SEND_SLOTS is '0': set it to a whole number, 1 or more."),
+        ("DATABASE_POOL_SIZE", "-1", "DATABASE_POOL_SIZE is '-1': set it to a whole number, 0 or more."),
+        ("SECURE_HSTS_SECONDS", "1 year", "SECURE_HSTS_SECONDS is '1 year': set it to a whole number, 0 or more."),
+        ("SEND_LEASE_SECONDS", "long", "SEND_LEASE_SECONDS is 'long': set it to a number of seconds, such as 60."),
+        (
+            "CALLBACK_LEASE_SECONDS",
+            "nan",
+            "CALLBACK_LEASE_SECONDS is 'nan': set it to a number of seconds",
+        ),
+        ("WHATSAPP_TIMEOUT_SECONDS", "inf", "WHATSAPP_TIMEOUT_SECONDS is 'inf': set it to a number of seconds"),
+        ("LOG_LEVEL", "loud", "LOG_LEVEL is 'loud': set it to DEBUG, INFO, WARNING, ERROR or CRITICAL."),
+        ("SECRET_KEY", None, "SECRET_KEY is missing"),
+    ],
+)
+def test_what_can_not_be_used_is_one_sentence_without_passwords(name, value, sentence):
+    done = check(**{name: value})
+
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(sentence)
+    assert done.stderr.count("\n") == 1
+    assert "hush" not in done.stderr
+
+
+def test_an_empty_address_counts_as_none():
+    assert check(REDIS_URL="", DATABASE_URL="", WHATSAPP_API_URL="", SEND_SLOTS="").returncode == 0
+
+
+@pytest.mark.parametrize("command", ["migrate", "createsuperuser", "list_organizations"])
+def test_a_database_that_is_away_is_one_sentence_at_once(command):
+    started = time.monotonic()
+    done = manage(command, environment=os.environ | {"DATABASE_URL": AWAY})
+
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("PostgreSQL can't be reached at 127.0.0.1:1; start it with: ")
+    assert done.stderr.count("\n") == 1
+    assert time.monotonic() - started < 9  # a pool would have waited ten seconds
+
+
+def test_with_traceback_a_command_tells_everything():
+    done = manage("migrate", "--traceback", environment=os.environ | {"DATABASE_URL": AWAY})
+
+    assert done.returncode == 1
+    assert "Traceback" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "sentence"),
+    [("KAANHA_ENV", "prodd", "KAANHA_ENV is"), ("DATABASE_URL", AWAY, "PostgreSQL can't")],
+)
+def test_the_demo_says_it_in_its_json_too(name, value, sentence):
+    done = manage(environment=os.environ | {name: value}, program=("-m", "kaanha.demo"))
+
+    result = json.loads(done.stdout.splitlines()[-1])
+    assert (done.returncode, result["ok"]) == (2, False)
+    assert result["error"].startswith(sentence)
+    assert done.stderr == result["error"] + "\n"
 
 
 def test_with_every_secret_production_starts_and_is_fit_to_deploy():

@@ -1,4 +1,4 @@
-"""What every management command has in common: one sentence on refusal, exit code 2, and `--json`."""
+"""What management commands have in common: one sentence on refusal, exit code 2; ours also `--json`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
+from django.core.exceptions import ImproperlyConfigured
+from django.core.management import execute_from_command_line
 from django.core.management.base import BaseCommand, CommandParser
 from django.core.serializers.json import DjangoJSONEncoder
 from django.db import DatabaseError, InterfaceError, OperationalError, ProgrammingError, connection
@@ -43,7 +45,7 @@ class KaanhaCommand(BaseCommand):
         try:
             result = self.perform(*args, **options)
         except (DatabaseError, InterfaceError) as error:
-            if refusal := _refusal(error):
+            if refusal := refusal_for(error):
                 raise refusal from error
             raise
         if as_json:
@@ -62,8 +64,6 @@ class KaanhaCommand(BaseCommand):
             self.stdout.write(f"{name}: {', '.join(map(str, value)) if isinstance(value, list) else value}")
 
     def run_from_argv(self, argv: list[str]) -> None:
-        # A pool waits ten seconds for a database that is away and hides why; one process needs none.
-        connection.settings_dict.get("OPTIONS", {}).pop("pool", None)
         try:
             super().run_from_argv(argv)
         except Refusal as refusal:
@@ -73,6 +73,26 @@ class KaanhaCommand(BaseCommand):
             sys.exit(REFUSED)
         except KeyboardInterrupt:
             sys.exit(INTERRUPTED)
+
+
+def from_shell(argv: list[str]) -> None:
+    """Run a command of ours or of Django's as the shell does, refusing settings and databases that can't be used."""
+    try:
+        without_pool()
+        execute_from_command_line(argv)
+    except (ImproperlyConfigured, DatabaseError, InterfaceError) as error:
+        refusal = refusal_for(error)
+        if refusal is None or "--traceback" in argv:
+            raise
+        print(refusal, file=sys.stderr)  # noqa: T201
+        sys.exit(REFUSED)
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+
+
+def without_pool() -> None:
+    """Have this process connect without a pool, which waits ten seconds for a database that is away and hides why."""
+    connection.settings_dict.get("OPTIONS", {}).pop("pool", None)
 
 
 def _add_json(parser: argparse.ArgumentParser, *, default: Any) -> None:
@@ -95,8 +115,10 @@ def _check_text(options: Mapping[str, Any]) -> None:
                 raise Refusal(f"The {name.replace('_', ' ')} {word!r} holds bytes that are not UTF-8. Type it again.")
 
 
-def _refusal(error: Exception) -> Refusal | None:
-    """A sentence for databases that can't be used; None for any other error, for it is a fault of ours."""
+def refusal_for(error: Exception) -> Refusal | None:
+    """A sentence for settings and databases that can't be used; None for any other error, for it is a fault of ours."""
+    if isinstance(error, ImproperlyConfigured):
+        return Refusal(str(error), code="settings_invalid")
     state = getattr(error.__cause__, "sqlstate", None)
     if isinstance(error, ProgrammingError) and state == UNDEFINED_TABLE:
         return Refusal(

@@ -5,7 +5,7 @@ from io import StringIO
 
 import pytest
 from django.core.management import call_command
-from django.db import OperationalError, ProgrammingError, connection
+from django.db import OperationalError, ProgrammingError
 
 from kaanha.lib.commands import KaanhaCommand
 from kaanha.lib.errors import Refusal
@@ -35,16 +35,6 @@ class WithSubcommands(KaanhaCommand):
 class DatabaseTroubleError(Exception):
     def __init__(self, sqlstate):
         self.sqlstate = sqlstate
-
-
-@pytest.fixture(autouse=True)
-def _pool():
-    """A command takes the pool out for the rest of its process; this one goes on, and has to close it at the end."""
-    options = connection.settings_dict["OPTIONS"]
-    before = dict(options)
-    yield
-    options.clear()
-    options.update(before)
 
 
 def run(command, *argv):
