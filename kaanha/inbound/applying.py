@@ -6,15 +6,16 @@ lease on its callbacks ends and another applies them again.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol, TypeVar
 
 from django.conf import settings
-from django.db import DataError, IntegrityError, connection, transaction
+from django.db import Error, InterfaceError, OperationalError, connection, transaction
 
 from contacts import consent
 from contacts.models import Contact
@@ -32,6 +33,9 @@ DROPPED_AT_ONCE = 10_000
 # After these nothing more can be sent. Source: Webhooks reference, "account_update".
 STOPPING_EVENTS = frozenset({"ACCOUNT_DELETED", "ACCOUNT_OFFBOARDED", "PARTNER_REMOVED", "PARTNER_APP_UNINSTALLED"})
 STOPPING_RESTRICTIONS = frozenset({"RESTRICTED_BIZ_INITIATED_MESSAGING"})
+
+# The database's trouble, not the body's: the same body may well be applied a moment later.
+_PASSING = (OperationalError, InterfaceError)
 
 logger = logging.getLogger(__name__)
 
@@ -56,10 +60,17 @@ N = TypeVar("N", bound=AboutNumber)
 
 
 def apply_open(*, now: datetime, limit: int = BATCH_BODIES) -> int:
-    """Apply up to `limit` callbacks that wait, oldest first; how many."""
+    """Apply up to `limit` callbacks that wait, oldest first; how many.
+
+    Where the database is in trouble (a deadlock, a restart) its error comes out, and the callbacks wait for anybody.
+    """
     bodies = _claim(now=now, limit=limit)
-    if bodies:
+    try:
         apply_bodies(bodies, now=now)
+    except _PASSING:
+        with contextlib.suppress(Error):  # at the latest their lease ends
+            _give_back(bodies)
+        raise
     return len(bodies)
 
 
@@ -69,7 +80,9 @@ def apply_bodies(bodies: Sequence[Body], *, now: datetime) -> None:
     try:
         for app in {body.app for body in bodies}:
             _apply(app, [facts for body, facts in parsed if body.app == app], now=now)
-    except (DataError, IntegrityError) as error:
+    except _PASSING:
+        raise
+    except Exception as error:  # whatever is wrong with one body, its neighbors' STOP must be heard
         if len(bodies) > 1:
             for body in bodies:
                 apply_bodies([body], now=now)
@@ -96,16 +109,19 @@ def drop_old(*, now: datetime) -> int:
 
 
 def _apply(app: int, bodies: Sequence[Parsed], *, now: datetime) -> None:
+    """What people say comes first: thousands of receipts don't stand before a STOP, nor does one that is broken."""
+    numbers = _numbers(app)
+    written = _about(numbers, (message for facts in bodies for message in facts.inbound))
+    for number, messages in written:
+        inbox.store(messages, number, now=now)
+    for number, preferences in _about(numbers, (one for facts in bodies for one in facts.preferences)):
+        _apply_preferences(preferences, number)
     statuses = [receipt for facts in bodies for receipt in facts.receipts]
     if statuses:
         receipts.apply(statuses, app=app, now=now)
-    numbers = _numbers(app)
-    for phone_number_id, messages in _grouped(message for facts in bodies for message in facts.inbound).items():
-        if number := numbers.get(phone_number_id):
-            inbox.store(messages, number, now=now)
-    for phone_number_id, preferences in _grouped(one for facts in bodies for one in facts.preferences).items():
-        if number := numbers.get(phone_number_id):
-            _apply_preferences(preferences, number)
+    # After the receipts: a message may be known by its wamid only since one of them.
+    for number, messages in written:
+        inbox.attach_replies(messages, number)
     for facts in bodies:
         _report_strangers(facts, numbers)
         _apply_template_events(app, facts)
@@ -130,12 +146,12 @@ def _numbers(app: int) -> dict[str, PhoneNumber]:
     return {number.phone_number_id: number for number in found}
 
 
-def _grouped(facts: Iterable[N]) -> dict[str, list[N]]:
-    """The facts by the phone number that they are about."""
+def _about(numbers: Mapping[str, PhoneNumber], facts: Iterable[N]) -> list[tuple[PhoneNumber, list[N]]]:
+    """The facts by the phone number that they are about, without those about others' numbers."""
     found: dict[str, list[N]] = defaultdict(list)
     for fact in facts:
         found[fact.phone_number_id].append(fact)
-    return found
+    return [(numbers[key], about) for key, about in found.items() if key in numbers]
 
 
 def _apply_template_events(app: int, facts: Parsed) -> None:
@@ -180,6 +196,12 @@ def _claim(*, now: datetime, limit: int) -> list[Body]:
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute(_CLAIM, [now + settings.CALLBACK_LEASE, now, limit])
         return [Body(key, app, at, bytes(raw)) for key, app, at, raw in sorted(cursor.fetchall())]
+
+
+def _give_back(bodies: Sequence[Body]) -> None:
+    """End the lease on those that were not applied, by a new connection where the old one is broken."""
+    connection.close_if_unusable_or_obsolete()
+    Callback.objects.filter(pk__in=[body.id for body in bodies], applied_at=None).update(leased_until=None)
 
 
 def _mark(parsed: Sequence[tuple[Body, Parsed]], *, now: datetime) -> None:

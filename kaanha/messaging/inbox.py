@@ -21,15 +21,30 @@ def store(messages: Sequence[Inbound], number: PhoneNumber, *, now: datetime) ->
     """Keep what came in for `number`; how many were new. Meta repeats itself: the second time changes nothing.
 
     Unknown senders become contacts, opted in with the message as proof; consent words and auto-tag rules are obeyed.
-    Two transactions, for contacts come before messages in the order of locks.
+    What the messages answer is said by `attach_replies`, once the receipts that came with them are applied.
     """
-    written = [message for message in messages if message.kind not in NOT_WRITTEN]
     with transaction.atomic():
-        new = _insert(_unknown(written, number), number, now=now)
+        new = _insert(_unknown(_written(messages), number), number, now=now)
         _obey_consent_words(new, number, now=now)
         tagging.auto_tag(number.organization, [(contact, message.text) for contact, message in new], at=now)
-    _attach_replies(number, [message.wamid for message in written])
     return len(new)
+
+
+def attach_replies(messages: Sequence[Inbound], number: PhoneNumber) -> None:
+    """Say which message each of these answers: the one that it quotes, else the last to that contact within 72 h.
+
+    A transaction of its own, for contacts come after messages in the order of locks.
+    """
+    wamids = [message.wamid for message in _written(messages)]
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute(_ANSWERED, [REPLY_WINDOW.total_seconds(), number.organization_id, wamids])
+        answered = cursor.fetchall()
+        cursor.execute(_REPLIED, [list(column) for column in zip(*answered, strict=True)] or [[], [], []])
+        cursor.execute(_REPLY_TO, [[inbound for inbound, *_ in answered], [message for _, message, _ in answered]])
+
+
+def _written(messages: Sequence[Inbound]) -> list[Inbound]:
+    return [message for message in messages if message.kind not in NOT_WRITTEN]
 
 
 def _unknown(messages: Sequence[Inbound], number: PhoneNumber) -> list[Inbound]:
@@ -61,15 +76,6 @@ def _obey_consent_words(new: Sequence[tuple[int, Inbound]], number: PhoneNumber,
         if meaning is not None:
             act = consent.opt_in if meaning == consent.Word.OPT_IN else consent.opt_out
             act([contact], source=ConsentSource.INBOUND, proof=message.wamid, at=min(message.at, now))
-
-
-def _attach_replies(number: PhoneNumber, wamids: Sequence[str]) -> None:
-    """Say which message each of these answers: the one that it quotes, else the last to that contact within 72 h."""
-    with transaction.atomic(), connection.cursor() as cursor:
-        cursor.execute(_ANSWERED, [REPLY_WINDOW.total_seconds(), number.organization_id, list(wamids)])
-        answered = cursor.fetchall()
-        cursor.execute(_REPLIED, [list(column) for column in zip(*answered, strict=True)] or [[], [], []])
-        cursor.execute(_REPLY_TO, [[inbound for inbound, *_ in answered], [message for _, message, _ in answered]])
 
 
 _INSERT = """

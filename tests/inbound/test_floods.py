@@ -3,12 +3,12 @@
 from datetime import UTC, datetime
 
 import pytest
-from django.db import DataError, connection
+from django.db import DataError, InterfaceError, OperationalError, connection
 from django.test.utils import CaptureQueriesContext
 
 from kaanha.inbound import applying
 from kaanha.inbound.models import Callback
-from kaanha.messaging import counting, inbox
+from kaanha.messaging import counting, inbox, receipts
 from kaanha.messaging.claiming import callback_data
 from kaanha.messaging.models import InboundMessage, Message, UnmatchedReceipt
 from tests.factories import ContactFactory, DispatchFactory, MessageFactory, PhoneNumberFactory, TemplateFactory
@@ -45,6 +45,23 @@ def sent(number):
         Message.objects.bulk_create(rows)
         counting.recount(dispatch.pk)
         return rows
+
+    return make
+
+
+@pytest.fixture
+def choking(monkeypatch):
+    """choking(error): the text "poison" can't be stored."""
+
+    def make(error):
+        store = inbox.store
+
+        def choke(messages, number, *, now):
+            if any(message.text == "poison" for message in messages):
+                raise error
+            return store(messages, number, now=now)
+
+        monkeypatch.setattr(inbox, "store", choke)
 
     return make
 
@@ -198,16 +215,9 @@ def test_a_character_that_postgresql_cannot_store_is_replaced(stored, number):
     assert InboundMessage.objects.get().text == "a\N{REPLACEMENT CHARACTER}b"
 
 
-def test_a_body_that_spoils_the_batch_leaves_its_neighbors_whole(stored, sent, monkeypatch):
+def test_a_body_that_spoils_the_batch_leaves_its_neighbors_whole(stored, sent, choking):
     """Without taking the batch apart all three stayed open, and failed again whenever their lease had ended."""
-    store = inbox.store
-
-    def choke(messages, number, *, now):
-        if any(message.text == "poison" for message in messages):
-            raise DataError("value out of range")
-        return store(messages, number, now=now)
-
-    monkeypatch.setattr(inbox, "store", choke)
+    choking(DataError("value out of range"))
     first, second = sent(2)
     bodies = [stored(statuses([first])), stored(text("poison")), stored(statuses([second]), text("Hello"))]
 
@@ -217,3 +227,82 @@ def test_a_body_that_spoils_the_batch_leaves_its_neighbors_whole(stored, sent, m
     assert InboundMessage.objects.get().text == "Hello"
     problems = [Callback.objects.get(pk=body.pk, applied_at=NOW).problems for body in bodies]
     assert problems == [None, [{"where": "body", "reason": "DataError: value out of range"}], None]
+
+
+@pytest.mark.parametrize("error", [KeyError("nobody thought of it"), RecursionError("too deep"), ValueError("no")])
+def test_an_error_that_nobody_thought_of_costs_its_own_body_only(stored, number, choking, error):
+    choking(error)
+    contact = ContactFactory(organization=number.organization)
+    poison = stored(text("poison", wamid="wamid.P"))
+    stored(text("STOP", sender=contact.phone[1:], wamid="wamid.S"))
+
+    assert applying.apply_open(now=NOW) == 2
+
+    contact.refresh_from_db()
+    assert contact.opted_in is False
+    (problem,) = Callback.objects.get(pk=poison.pk, applied_at=NOW).problems
+    assert (problem["where"], problem["reason"]) == ("body", f"{type(error).__name__}: {error}")
+    assert not Callback.objects.filter(applied_at=None).exists()
+
+
+def a_deadlock():
+    raise OperationalError("deadlock detected")
+
+
+def a_broken_connection():
+    raise InterfaceError("connection is closed")
+
+
+def a_restart_of_postgresql():
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_terminate_backend(pg_backend_pid())")
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("trouble", [a_deadlock, a_broken_connection, a_restart_of_postgresql])
+def test_trouble_of_the_database_is_no_problem_of_the_body_which_waits_for_the_next_sweep(
+    stored, number, monkeypatch, trouble
+):
+    """Their lease of a minute stayed, and a STOP with it."""
+    store, troubles = inbox.store, [trouble]
+
+    def meet_trouble(messages, number, *, now):
+        if troubles:
+            troubles.pop()()
+        return store(messages, number, now=now)
+
+    monkeypatch.setattr(inbox, "store", meet_trouble)
+    callback = stored(text("Hello"))
+
+    with pytest.raises((OperationalError, InterfaceError)):
+        applying.apply_open(now=NOW)
+    callback.refresh_from_db()
+    assert (callback.applied_at, callback.leased_until, callback.problems) == (None, None, None)
+
+    assert applying.apply_open(now=NOW) == 1
+    assert InboundMessage.objects.get().text == "Hello"
+
+
+def test_a_stop_is_heard_though_the_receipts_beside_it_cannot_be_applied(stored, sent, number, monkeypatch):
+    def choke(*args, **kwargs):
+        raise KeyError("nobody thought of it")
+
+    monkeypatch.setattr(receipts, "apply", choke)
+    (row,) = sent(1)
+    stored(statuses([row]), text("STOP", sender=row.contact.phone[1:]))
+
+    apply()
+
+    row.contact.refresh_from_db()
+    assert row.contact.opted_in is False
+
+
+def test_a_reply_that_comes_with_the_first_receipt_of_its_message_belongs_to_it(stored, sent):
+    (row,) = sent(1)
+    Message.objects.filter(pk=row.pk).update(status="unconfirmed", wamid=None, accepted_at=None)
+    answer = text("Yes", sender=row.contact.phone[1:], context={"from": "15555550100", "id": row.wamid})
+    stored(answer, statuses([row]))
+
+    apply()
+
+    assert InboundMessage.objects.get().reply_to_id == row.pk
