@@ -5,22 +5,25 @@ Each act is a compare-and-set of the status, together with what it means for the
 
 from __future__ import annotations
 
-import contextlib
 import logging
+from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 
-from django.db import IntegrityError, connection, transaction
+from django.db import IntegrityError, InterfaceError, OperationalError, connection, transaction
+from django.db.models import Q
 
 from broadcasts import audience, lock, preflight, report
 from broadcasts.models import Broadcast, PauseReason, Status
 from kaanha.lib.errors import Refusal
-from kaanha.messaging import counting, holding
+from kaanha.messaging import counting, holding, policy
 from kaanha.messaging.models import Dispatch
 from kaanha.webhooks.models import Event
 from templates_app.models import MessageTemplate
 
 # With nothing to claim for so long a broadcast frees the organization's slot.
 IDLE_LIMIT = timedelta(minutes=5)
+# What nothing can repair: see `_hopeless`.
+HOPELESS = Q(template__status=MessageTemplate.Status.DELETED) | Q(phone_number__disconnected_at__isnull=False)
 # The safety stop: so many settled messages make a look worth while, and this share of failures stops it.
 WATCHED, ABNORMAL = 100, 0.5
 NOT_PAUSED = {"pause_reason": "", "status_detail": "", "paused_at": None, "resume_at": None}
@@ -90,19 +93,32 @@ def cancel(broadcast: Broadcast, *, now: datetime) -> None:
 def sweep(*, now: datetime) -> None:
     """Everything that is due: the one place that moves broadcasts by itself. Safe to run twice at once."""
     queue_due(now=now)
-    for broadcast in Broadcast.objects.filter(status=Status.SENDING).select_related("dispatch", "organization"):
-        with contextlib.suppress(Refusal):  # somebody else has moved it meanwhile
-            _look_after(broadcast, now=now)
-    for broadcast in Broadcast.objects.filter(status=Status.PAUSED, resume_at__lte=now):
-        Broadcast.objects.filter(pk=broadcast.pk).move(Status.QUEUED, queued_at=now, **NOT_PAUSED)
+    with_all = Broadcast.objects.select_related("dispatch", "organization", "template", "phone_number")
+    _each(with_all.filter(status=Status.SENDING), _look_after, now=now)
+    _each(with_all.filter(Q(status=Status.PAUSED), HOPELESS), _end_if_hopeless, now=now)
+    resuming = Broadcast.objects.filter(status=Status.PAUSED, resume_at__lte=now)
+    resuming.move(Status.QUEUED, queued_at=now, **NOT_PAUSED)
     start_queued(now=now)
+
+
+def _each(broadcasts: Iterable[Broadcast], act: Callable[..., object], *, now: datetime) -> None:
+    """Do `act` to each of them: trouble with one is told in the log and keeps nobody else waiting."""
+    for broadcast in broadcasts:
+        try:
+            act(broadcast, now=now)
+        except Refusal as refusal:
+            logger.info("Broadcast %s was moved by somebody else meanwhile: %s", broadcast.pk, refusal)
+        except (OperationalError, InterfaceError):
+            raise
+        except Exception:
+            logger.exception("Broadcast %s can't be looked after", broadcast.pk)
 
 
 def queue_due(*, now: datetime) -> int:
     """Queue scheduled broadcasts whose time has come; pause those that come too late. How many were queued."""
     queued = 0
     for broadcast in Broadcast.objects.due(now).select_related("organization"):
-        scheduled = Broadcast.objects.filter(pk=broadcast.pk, status=Status.SCHEDULED)
+        scheduled = Broadcast.objects.due(now).filter(pk=broadcast.pk)
         if now - broadcast.scheduled_at < broadcast.organization.late_limit:
             queued += scheduled.move(Status.QUEUED, queued_at=now)
         else:
@@ -120,7 +136,14 @@ def start_queued(*, now: datetime) -> list[int]:
     for broadcast in waiting:
         if broadcast.organization_id not in busy:
             first.setdefault(broadcast.organization_id, broadcast)
-    return [broadcast.pk for broadcast in first.values() if _start(broadcast, now=now)]
+    started: list[int] = []
+
+    def start(broadcast: Broadcast, *, now: datetime) -> None:
+        if _start(broadcast, now=now):
+            started.append(broadcast.pk)
+
+    _each(first.values(), start, now=now)
+    return started
 
 
 def waits_for(broadcast: Broadcast) -> Broadcast | None:
@@ -133,8 +156,7 @@ def waits_for(broadcast: Broadcast) -> Broadcast | None:
 
 
 def _start(broadcast: Broadcast, *, now: datetime) -> bool:
-    if hopeless := _hopeless(broadcast):
-        Broadcast.objects.filter(pk=broadcast.pk).move(Status.FAILED, status_detail=hopeless, completed_at=now)
+    if _end_if_hopeless(broadcast, now=now):
         return False
     if not broadcast.template.sendable:
         pause(broadcast, now=now, reason=PauseReason.TEMPLATE, detail=f"{broadcast.template.standing}.")
@@ -152,7 +174,9 @@ def _start(broadcast: Broadcast, *, now: datetime) -> bool:
 def _begin(broadcast: Broadcast, *, now: datetime) -> bool:
     """Freeze the audience on the first start, release the hold on a later one."""
     with transaction.atomic():
-        held = Broadcast.objects.select_for_update().filter(pk=broadcast.pk, status=Status.QUEUED).first()
+        # Skipped when locked: another sweep is starting it, and an audience of a million takes a while to freeze.
+        queued = Broadcast.objects.select_for_update(skip_locked=True).filter(pk=broadcast.pk, status=Status.QUEUED)
+        held = queued.first()
         if held is None:
             return False
         if held.dispatch_id:
@@ -166,7 +190,7 @@ def _begin(broadcast: Broadcast, *, now: datetime) -> bool:
 
 
 def _dispatch(broadcast: Broadcast) -> Dispatch:
-    marketing = broadcast.template.category == MessageTemplate.Category.MARKETING
+    marketing = policy.is_marketing(broadcast.template.category)
     return Dispatch.objects.create(
         organization_id=broadcast.organization_id,
         kind=Dispatch.Kind.BROADCAST,
@@ -178,6 +202,8 @@ def _dispatch(broadcast: Broadcast) -> Dispatch:
 
 def _look_after(broadcast: Broadcast, *, now: datetime) -> None:
     """What a sending broadcast needs: its lock renewed, trouble followed, its end seen."""
+    if _end_if_hopeless(broadcast, now=now):
+        return
     dispatch = broadcast.dispatch
     if dispatch is not None and dispatch.held_at is not None:
         _follow_hold(broadcast, dispatch, now=now)
@@ -189,10 +215,20 @@ def _look_after(broadcast: Broadcast, *, now: datetime) -> None:
     if next_due is None and not in_flight:
         _complete(broadcast, now=now)
     elif next_due is not None and next_due - now > IDLE_LIMIT and not in_flight:
-        detail = "Its remaining messages wait for a later try. It goes on by itself."
+        detail = _why_nothing_is_due(broadcast)
         pause(broadcast, now=now, reason=PauseReason.NOTHING_TO_DO, detail=detail, resume_at=next_due)
     else:
         lock.take(broadcast)
+
+
+def _why_nothing_is_due(broadcast: Broadcast) -> str:
+    limit = broadcast.phone_number.account.portfolio.messaging_limit
+    if limit is None:
+        return "Its remaining messages wait for a later try. It goes on by itself."
+    return (
+        f"Its remaining messages wait for a later try, or for room under Meta's messaging limit of {limit:,} people "
+        "in 24 hours. It goes on by itself."
+    )
 
 
 def _open_messages(broadcast: Broadcast) -> tuple[datetime | None, bool]:
@@ -248,6 +284,19 @@ def _complete(broadcast: Broadcast, *, now: datetime) -> None:
         broadcast.refresh_from_db()
         Event.record(broadcast.organization_id, "broadcast.completed", report.summary(broadcast), at=now)
     lock.free(broadcast)
+
+
+def _end_if_hopeless(broadcast: Broadcast, *, now: datetime) -> bool:
+    """End a broadcast that nothing can repair; whether it is one. Who still waits is skipped as canceled."""
+    why = _hopeless(broadcast)
+    if not why:
+        return False
+    with transaction.atomic():
+        failed = Broadcast.objects.filter(pk=broadcast.pk).move(Status.FAILED, status_detail=why, completed_at=now)
+        if failed and broadcast.dispatch_id:
+            holding.cancel(broadcast.dispatch_id, now=now)
+    lock.free(broadcast)
+    return True
 
 
 def _hopeless(broadcast: Broadcast) -> str:

@@ -15,10 +15,12 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from broadcasts.models import Broadcast, Status
+from kaanha.lib.pacing import Outage
 
 TTL = timedelta(minutes=30)
 
 logger = logging.getLogger(__name__)
+_outage = Outage()
 
 _FREE = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0"
 
@@ -33,6 +35,8 @@ def take(broadcast: Broadcast) -> bool:
     A lock of a broadcast that isn't sending any more is replaced at once. With Redis away the answer is yes.
     """
     key, value = name(broadcast.organization_id), str(broadcast.pk)
+    if _outage.lasts:
+        return True
     try:
         if _redis().set(key, value, nx=True, ex=TTL) or _redis().get(key) == value.encode():
             _redis().expire(key, TTL)
@@ -41,15 +45,19 @@ def take(broadcast: Broadcast) -> bool:
             return False
         _redis().set(key, value, ex=TTL)
     except (RedisError, OSError):
+        _outage.note()
         logger.warning("Redis is away: broadcast %s goes on under PostgreSQL's rule alone", broadcast.pk)
     return True
 
 
 def free(broadcast: Broadcast) -> None:
     """Unlock the organization, if the lock is this broadcast's."""
+    if _outage.lasts:
+        return
     try:
         _redis().eval(_FREE, 1, name(broadcast.organization_id), str(broadcast.pk))
     except (RedisError, OSError):
+        _outage.note()
         logger.warning("Redis is away: the lock of broadcast %s runs out by itself", broadcast.pk)
 
 

@@ -18,6 +18,7 @@ from kaanha.lib.errors import Refusal
 from kaanha.servers import CHECKOUT
 from kaanha.tied import die_with_parent
 
+SENDING_THREADS = 32  # each waits for a number's slice; the work is done by one event loop
 STARTING = 60  # seconds until every part must be up
 LONGEST_PAUSE = 30  # seconds before a part that keeps failing is started again
 STABLE = 60  # seconds after which a part that ended counts as failing for the first time
@@ -57,7 +58,7 @@ def worker(name: str, *queues: str, concurrency: int = 4) -> Program:
 
 def workers() -> tuple[Program, Program]:
     """One worker for sending, one for all else: STOP and timers never wait behind a blast."""
-    return worker("work", "callbacks", "default"), worker("send", "send")
+    return worker("work", "callbacks", "default"), worker("send", "send", concurrency=SENDING_THREADS)
 
 
 def beat() -> Program:

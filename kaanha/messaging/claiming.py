@@ -7,6 +7,8 @@ starts after the caps are taken: an opt-out that has committed by then is seen.
 from __future__ import annotations
 
 import json
+import logging
+import random
 import secrets
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -24,6 +26,8 @@ from kaanha.messaging.policy import Addressee
 from kaanha.whatsapp.cloud_api import payloads
 from templates_app import rendering
 from templates_app.models import MessageTemplate
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,17 +115,18 @@ def claim(dispatches: Collection[Live], *, limit: int, now: datetime, within: re
     the cap where its asker waits for that, or for the messaging limit of the portfolio, `within`. About ten statements,
     whatever the number of rows.
     """
-    found = {dispatch.id: dispatch for dispatch in dispatches}
+    found = {dispatch.id: dispatch for dispatch in _some(dispatches, limit)}
     with transaction.atomic(durable=True):
         candidates = _take(_lock_open(found), limit=limit, now=now)
         return _judge(candidates, found, now=now, within=within) if candidates else Claim()
 
 
-def release(envelopes: Collection[Envelope], *, now: datetime) -> int:
-    """Give back rows that could not be started in time; how many were still ours."""
-    with transaction.atomic(durable=True), connection.cursor() as cursor:
-        cursor.execute(_RELEASE, [now, [e.id for e in envelopes], [e.token for e in envelopes]])
-        return cursor.rowcount
+def _some(dispatches: Collection[Live], limit: int) -> list[Live]:
+    """At most `limit` of them, for each gives at least one row: utility first, otherwise by chance."""
+    if len(dispatches) <= limit:
+        return list(dispatches)
+    shuffled = random.sample(list(dispatches), len(dispatches))
+    return sorted(shuffled, key=lambda one: one.lane != Dispatch.Lane.UTILITY)[:limit]
 
 
 def _lock_open(found: Mapping[int, Live]) -> list[list[int]]:
@@ -226,6 +231,10 @@ def _decide(case: _Case, addressee: Addressee | None, *, capped: bool, token: in
         parameters = case.filler.fill(addressee.values())
     except rendering.MissingVariable:
         return SkipReason.MISSING_VARIABLE
+    except Exception:
+        # One contact must not stop a whole number, whatever stands in its row.
+        logger.exception("Message %s can't be filled", case.row.id)
+        return SkipReason.MISSING_VARIABLE
     row, attempt = case.row, case.row.attempt + 1
     body = payloads.template_message(
         to=addressee.phone,
@@ -274,7 +283,7 @@ def _fit(
     """Those that the portfolio's messaging limit lets go; the others go back until a place frees, without caps."""
     room = reach.reserve(within, [envelope.contact_id for envelope in envelopes], now=now)
     beyond = [envelope for envelope in envelopes if envelope.contact_id not in room.fits]
-    _defer({envelope.id: room.frees_at for envelope in beyond})
+    _defer({envelope.id: at for envelope, at in zip(beyond, room.frees_at(len(beyond)), strict=True)})
     caps.give_back({e.contact_id: e.id for e in beyond if e.contact_id in reserved}, now=now)
     return [envelope for envelope in envelopes if envelope.contact_id in room.fits], len(beyond)
 
@@ -300,7 +309,8 @@ def _skip(skipped: list[tuple[_Case, SkipReason]], reserved: Collection[int], *,
     difference.write()
 
 
-_WORK = """
+# The dispatches that have due rows, each with the time of its first: one step of the index a dispatch.
+WORK = """
 WITH RECURSIVE work AS (
   (SELECT dispatch_id, due_at FROM messaging_message WHERE due_at IS NOT NULL ORDER BY dispatch_id, due_at LIMIT 1)
   UNION ALL
@@ -311,11 +321,11 @@ WITH RECURSIVE work AS (
 """
 _OPEN = "d.held_at IS NULL AND d.canceled_at IS NULL"
 _LIVE = f"""
-{_WORK} SELECT d.id, d.lane, d.when_capped, d.variables::text FROM work JOIN messaging_dispatch d ON d.id = dispatch_id
+{WORK} SELECT d.id, d.lane, d.when_capped, d.variables::text FROM work JOIN messaging_dispatch d ON d.id = dispatch_id
 WHERE due_at <= %s AND d.phone_number_id = %s AND {_OPEN}
 """
 _NUMBERS = f"""
-{_WORK} SELECT DISTINCT d.phone_number_id FROM work JOIN messaging_dispatch d ON d.id = dispatch_id
+{WORK} SELECT DISTINCT d.phone_number_id FROM work JOIN messaging_dispatch d ON d.id = dispatch_id
 WHERE due_at <= %s AND {_OPEN}
 """
 _LOCK = f"SELECT d.id FROM messaging_dispatch d WHERE d.id = ANY(%s) AND {_OPEN} ORDER BY d.id FOR SHARE"
@@ -343,9 +353,4 @@ FROM unnest(%s::bigint[], %s::timestamptz[]) AS new (id, due_at) WHERE m.id = ne
 _SKIP = """
 UPDATE messaging_message m SET status = 'skipped', due_at = NULL, closed_at = %s, skip_reason = new.reason
 FROM unnest(%s::bigint[], %s::text[]) AS new (id, reason) WHERE m.id = new.id
-"""
-_RELEASE = """
-UPDATE messaging_message m SET status = 'queued', due_at = %s, lease_until = NULL, lease_token = NULL
-FROM unnest(%s::bigint[], %s::bigint[]) AS given (id, token)
-WHERE m.id = given.id AND m.status = 'sending' AND m.lease_token = given.token
 """

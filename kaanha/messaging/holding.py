@@ -33,11 +33,12 @@ def release(dispatch_id: int, *, now: datetime) -> bool:
     The hour within which a message is retried stood still meanwhile.
     """
     with transaction.atomic():
-        held = Dispatch.objects.select_for_update().filter(pk=dispatch_id, held_at__isnull=False).first()
+        held = Dispatch.objects.select_for_update(no_key=True).filter(pk=dispatch_id, held_at__isnull=False).first()
         if held is None or held.held_at is None:
             return False
         retried = Message.objects.filter(dispatch=held, due_at__isnull=False, first_tried_at__isnull=False)
-        retried.update(first_tried_at=F("first_tried_at") + (now - held.held_at))
+        locked = list(retried.select_for_update(no_key=True).order_by("pk").values_list("pk", flat=True))
+        Message.objects.filter(pk__in=locked).update(first_tried_at=F("first_tried_at") + (now - held.held_at))
         Dispatch.objects.filter(pk=held.pk).update(held_at=None, hold_reason="", hold_detail="")
     return True
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from django.db import connection, transaction
@@ -22,9 +22,13 @@ def store(messages: Sequence[Inbound], number: PhoneNumber, *, now: datetime) ->
 
     Unknown senders become contacts, opted in with the message as proof; consent words and auto-tag rules are obeyed.
     What the messages answer is said by `attach_replies`, once the receipts that came with them are applied.
+    Two transactions, each of which locks its contacts at once and by id: two stores of the same people never deadlock.
     """
+    unknown = _unknown(_written(messages), number)
+    contacts = arriving.welcome(number.organization, [_sender(message, now) for message in unknown])
     with transaction.atomic():
-        new = _insert(_unknown(_written(messages), number), number, now=now)
+        consent.lock(contacts.values())
+        new = _insert([message for message in unknown if message.wamid in contacts], contacts, number, now=now)
         _obey_consent_words(new, number, now=now)
         tagging.auto_tag(number.organization, [(contact, message.text) for contact, message in new], at=now)
     return len(new)
@@ -53,11 +57,15 @@ def _unknown(messages: Sequence[Inbound], number: PhoneNumber) -> list[Inbound]:
     return sorted((m for m in messages if m.wamid not in known), key=lambda message: message.at)
 
 
-def _insert(messages: Sequence[Inbound], number: PhoneNumber, *, now: datetime) -> list[tuple[int, Inbound]]:
-    """(contact, message) of those that weren't there before, oldest first."""
-    people = [arriving.Person(m.wa_id, m.user_id, m.name, m.wamid, min(m.at, now)) for m in messages]
-    contacts = arriving.welcome(number.organization, people)
-    known = {message.wamid: message for message in messages if message.wamid in contacts}
+def _sender(message: Inbound, now: datetime) -> arriving.Person:
+    return arriving.Person(message.wa_id, message.user_id, message.name, message.wamid, min(message.at, now))
+
+
+def _insert(
+    messages: Sequence[Inbound], contacts: Mapping[str, int], number: PhoneNumber, *, now: datetime
+) -> list[tuple[int, Inbound]]:
+    """(contact, message) of those that weren't there before, oldest first. `contacts` by the wamids of all of them."""
+    known = {message.wamid: message for message in messages}
     columns = [
         (wamid, contacts[wamid], m.kind[:30], m.text, json.dumps(dict(m.payload)), min(m.at, now))
         for wamid, m in known.items()

@@ -67,12 +67,16 @@ def _write(rows: list[Row]) -> None:
 
 def _follow_with_caps(rows: list[Row], old: dict[int, Row], *, now: datetime) -> None:
     """An accepted MARKETING message keeps the cap 24 h from its acceptance; one that ended for good gives it back."""
-    accepted, ended = {}, {}
+    accepted: dict[int, tuple[int, datetime]] = {}
+    ended: dict[int, int] = {}
     for row in rows:
         if not policy.is_marketing(row.category) or row.status == old[row.id].status:
             continue
         if row.status in RECEIVED and old[row.id].status not in RECEIVED:
-            accepted[row.contact_id] = (row.id, row.accepted_at or now)
+            latest = accepted.get(row.contact_id)
+            at = row.accepted_at or now
+            if latest is None or at > latest[1]:
+                accepted[row.contact_id] = (row.id, at)
         elif row.status in (Status.FAILED, Status.SKIPPED) and row.error_code not in caps.KEPT_CODES:
             ended[row.contact_id] = row.id
     if accepted and ended:

@@ -36,7 +36,8 @@ class Addressee:
     def values(self) -> dict[str, str]:
         """What variables may be filled with: the attributes by name, the contact's own fields above them."""
         own = {"name": self.name, "first_name": self.name.split()[0] if self.name.strip() else "", "email": self.email}
-        free = {str(name): "" if value is None else str(value) for name, value in self.attributes.items()}
+        attributes = self.attributes if isinstance(self.attributes, dict) else {}
+        free = {str(name): "" if value is None else str(value) for name, value in attributes.items()}
         return free | {f"attributes.{name}": value for name, value in free.items()} | own | {"phone": self.phone or ""}
 
 

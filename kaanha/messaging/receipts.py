@@ -108,6 +108,7 @@ def _past(at: datetime, now: datetime) -> datetime:
 
 
 def _keep(receipts: Sequence[Receipt], *, app: int, now: datetime) -> None:
+    """Keep these for later. In the order of what is unique, so that two workers wait in one direction only."""
     rows = [
         UnmatchedReceipt(
             app_id=app,
@@ -117,7 +118,7 @@ def _keep(receipts: Sequence[Receipt], *, app: int, now: datetime) -> None:
             received_at=now,
             next_try_at=now + RETRY,
         )
-        for receipt in receipts
+        for receipt in sorted(receipts, key=lambda receipt: (receipt.wamid, receipt.status[:20]))
     ]
     UnmatchedReceipt.objects.bulk_create(rows, ignore_conflicts=True)
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections import defaultdict, deque
+from collections import OrderedDict, deque
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 from kaanha.messaging.fates import RETRIED
 from kaanha.messaging.settling import Holds, Result
@@ -12,28 +13,43 @@ from kaanha.whatsapp.cloud_api.client import Refused, Unknown
 REASON = "safety"
 WATCHED, LEAST = 100, 40  # the last answers of a dispatch, and how many of them there must be
 ABNORMAL = 0.5  # the share of them that stops it
+REMEMBERED = 1_000  # dispatches; a request of the API is one, too
+
+
+@dataclass(slots=True)
+class _Seen:
+    unknown: deque[bool] = field(default_factory=lambda: deque(maxlen=WATCHED))
+    refused: deque[bool] = field(default_factory=lambda: deque(maxlen=WATCHED))
 
 
 class Watch:
     """The last answers of each dispatch in this process."""
 
     def __init__(self) -> None:
-        self._unknown: dict[int, deque[bool]] = defaultdict(lambda: deque(maxlen=WATCHED))
-        self._refused: dict[int, deque[bool]] = defaultdict(lambda: deque(maxlen=WATCHED))
+        self._seen: OrderedDict[int, _Seen] = OrderedDict()
 
     def see(self, results: Sequence[Result]) -> Holds:
         """Take note of these answers; the dispatches to hold because of them, with the reason in words."""
         holds: Holds = {}
         for result in results:
             dispatch = result.envelope.dispatch_id
-            self._unknown[dispatch].append(isinstance(result.answer, Unknown))
-            self._refused[dispatch].append(_is_final(result))
-            for seen, words in ((self._unknown[dispatch], _UNKNOWN), (self._refused[dispatch], _REFUSED)):
-                if len(seen) >= LEAST and sum(seen) >= ABNORMAL * len(seen):
-                    holds[dispatch] = (REASON, words.format(bad=sum(seen), of=len(seen)))
+            seen = self._of(dispatch)
+            seen.unknown.append(isinstance(result.answer, Unknown))
+            seen.refused.append(_is_final(result))
+            for answers, words in ((seen.unknown, _UNKNOWN), (seen.refused, _REFUSED)):
+                if len(answers) >= LEAST and sum(answers) >= ABNORMAL * len(answers):
+                    holds[dispatch] = (REASON, words.format(bad=sum(answers), of=len(answers)))
         for dispatch in holds:
-            self._unknown.pop(dispatch), self._refused.pop(dispatch)
+            del self._seen[dispatch]
         return holds
+
+    def _of(self, dispatch: int) -> _Seen:
+        """What is remembered of a dispatch; the one that was quiet for longest makes room."""
+        seen = self._seen.setdefault(dispatch, _Seen())
+        self._seen.move_to_end(dispatch)
+        if len(self._seen) > REMEMBERED:
+            self._seen.popitem(last=False)
+        return seen
 
 
 def _is_final(result: Result) -> bool:

@@ -15,14 +15,15 @@ import secrets
 import socket
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from django.conf import settings
-from django.db import DatabaseError, InterfaceError, OperationalError, close_old_connections, connections
+from django.db import Error as DatabaseTrouble
+from django.db import close_old_connections, connections
 from django.utils import timezone
 from redis.asyncio import Redis
 
@@ -31,7 +32,7 @@ from kaanha.messaging import claiming, holding, reach, settling, slots
 from kaanha.messaging.claiming import Claim, Envelope, Live
 from kaanha.messaging.safety import Watch
 from kaanha.messaging.settling import Answer, NotStarted, Result
-from kaanha.whatsapp.cloud_api.client import Accepted, Sender, Undelivered
+from kaanha.whatsapp.cloud_api.client import Accepted, Sender, Undelivered, Unknown
 from kaanha.whatsapp.models import PhoneNumber
 
 SLICE = timedelta(seconds=10)
@@ -45,7 +46,6 @@ GATHER = 0.05  # seconds of the rate that make a claim worth while
 RESERVED = 30  # of UNSETTLED, kept free for a number that has just got something to send
 DATABASE_PAUSE = 0.5  # seconds between tries while PostgreSQL is away
 WATCHED, WATCHED_LEAST = 100, 20  # the last requests, of which most must reach Meta
-OUT_OF_REACH = (OperationalError, InterfaceError)
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -82,22 +82,31 @@ class _Slice:
     more: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def work(self, until: datetime) -> dict[str, int]:
+        """Send until `until` or until nothing is left. Requests still out then are settled in the background."""
         settler = asyncio.create_task(self._settle_always())
+        more = True
         try:
-            while timezone.now() < until and await self._step_or_wait():
+            while timezone.now() < until and (more := await self._step_or_wait()):
                 pass
-            await asyncio.gather(*self.posting)
         finally:
-            self.ending = True
-            self.more.set()
-            await settler
+            ending = self.engine.finish(self._end(settler))
+        if not more:
+            await ending
         return self.told
+
+    async def _end(self, settler: asyncio.Task[None]) -> None:
+        """Hear what is still on its way, write it down, and leave nothing counted as open."""
+        await asyncio.gather(*self.posting, return_exceptions=True)
+        self.ending = True
+        self.more.set()
+        await asyncio.gather(settler, return_exceptions=True)
+        self._opened(-self.open)
 
     async def _step_or_wait(self) -> bool:
         """One step. With PostgreSQL away, a pause instead: what is claimed already goes on."""
         try:
             return await self._step()
-        except DatabaseError as error:
+        except DatabaseTrouble as error:
             logger.warning("Number %s can't claim: %s", self.number, error)
             await asyncio.sleep(DATABASE_PAUSE)
             return True
@@ -115,7 +124,13 @@ class _Slice:
         if not permits:
             await asyncio.sleep(pause)
             return True
-        return await self._start(await self.engine.claiming(self._claim, permits), permits)
+        self._opened(permits)  # before the claim, so that two numbers can't take the same room
+        claimed = Claim()
+        try:
+            claimed = await self.engine.claiming(self._claim, permits)
+        finally:
+            self._opened(len(claimed.envelopes) - permits)
+        return await self._start(claimed, permits)
 
     @property
     def limit(self) -> reach.Limit | None:
@@ -125,21 +140,24 @@ class _Slice:
     def _claim(self, permits: int) -> Claim:
         now = timezone.now()
         claimed = claiming.claim(self.live, limit=permits, now=now, within=self.limit)
-        for dispatch, detail in claimed.trouble.items():
-            holding.hold(dispatch, reason="template", detail=detail, now=now)
+        try:
+            for dispatch, detail in claimed.trouble.items():
+                holding.hold(dispatch, reason="template", detail=detail, now=now)
+        except DatabaseTrouble:
+            # What is claimed must go out; the next claim meets the same trouble and holds it then.
+            logger.warning("Number %s can't hold a dispatch yet", self.number)
         return claimed
 
     async def _start(self, claimed: Claim, permits: int) -> bool:
         started = asyncio.get_running_loop().time()
-        self._opened(len(claimed.envelopes))
         for envelope in claimed.envelopes:
             task = asyncio.create_task(self._post(envelope, started))
             self.posting.add(task)
             task.add_done_callback(self.posting.discard)
         self.told["skipped"] += claimed.skipped
         self.told["deferred"] += claimed.deferred
-        if permits > len(claimed.envelopes):
-            await self.pace.give_back(permits - len(claimed.envelopes))
+        if unused := permits - len(claimed.envelopes) - claimed.deferred:
+            await self.pace.give_back(unused)
         if claimed.empty or claimed.trouble:
             self.live_until = 0.0
         if claimed.empty:
@@ -157,16 +175,25 @@ class _Slice:
         clock = asyncio.get_running_loop().time()
         if clock >= self.live_until:
             self.live = await self.engine.claiming(claiming.live, self.number.pk, now=timezone.now())
-            self.live_until = clock + LIVE_SECONDS
+            took = asyncio.get_running_loop().time() - clock
+            self.live_until = clock + max(LIVE_SECONDS, 10 * took)
 
     async def _post(self, envelope: Envelope, claimed_at: float) -> None:
         if asyncio.get_running_loop().time() - claimed_at > LATEST_START.total_seconds():
             answer: Answer = NotStarted()
         else:
-            answer = await self.sender.send(self.number.phone_number_id, self.token, envelope.body)
+            answer = await self._ask(envelope)
         self.results.append(Result(envelope, answer, timezone.now()))
         if len(self.results) >= SETTLE_ROWS:
             self.more.set()
+
+    async def _ask(self, envelope: Envelope) -> Answer:
+        try:
+            return await self.sender.send(self.number.phone_number_id, self.token, envelope.body)
+        except Exception as error:
+            # A fault of ours after the request may have left: as unclear as any other.
+            logger.exception("Message %s: the answer could not be read", envelope.id)
+            return Unknown(f"{type(error).__name__}: {error}")
 
     async def _settle_always(self) -> None:
         """Write down what came back, every hundred results or 200 ms, until the end and everything is written."""
@@ -182,10 +209,11 @@ class _Slice:
             return
         try:
             consequences = await self.engine.settling(settling.settle_and_hold, results)
-        except OUT_OF_REACH as error:
+        except DatabaseTrouble as error:
             logger.warning("Number %s can't settle %s results yet: %s", self.number, len(results), error)
-            self.results = [result for result in results if not result.stale(timezone.now())] + self.results
-            self._opened(len(self.results) - len(results))
+            kept = [result for result in results if not result.stale(timezone.now())]
+            self._opened(len(kept) - len(results))
+            self.results = kept + self.results
             await asyncio.sleep(DATABASE_PAUSE)
             return
         except Exception:
@@ -197,7 +225,7 @@ class _Slice:
         self.told["sent"] += sum(isinstance(result.answer, Accepted) for result in results)
         try:
             await self._follow(results, consequences)
-        except DatabaseError as error:
+        except DatabaseTrouble as error:
             logger.warning("Number %s can't be held yet: %s", self.number, error)
 
     async def _follow(self, results: list[Result], consequences: settling.Consequences) -> None:
@@ -231,8 +259,17 @@ class _Engine:
         self._settles = ThreadPoolExecutor(1, thread_name_prefix="settles")
         self._loop = asyncio.new_event_loop()
         self._sender: Sender | None = None
+        self._redis = Redis.from_url(settings.REDIS_URL, socket_timeout=1, socket_connect_timeout=1)
+        self._endings: set[asyncio.Task[None]] = set()
         self._thread = threading.Thread(target=self._loop.run_forever, name="sending", daemon=True)
         self._thread.start()
+
+    def finish(self, ending: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Let the end of a slice go on by itself."""
+        task = asyncio.create_task(ending)
+        self._endings.add(task)
+        task.add_done_callback(self._endings.discard)
+        return task
 
     def room(self) -> int:
         """How many more rows this process may claim."""
@@ -275,12 +312,9 @@ class _Engine:
             self.busy.discard(phone_number_id)
 
     async def _work(self, number: PhoneNumber, until: datetime) -> dict[str, int]:
-        async with Redis.from_url(
-            settings.REDIS_URL, socket_timeout=1, socket_connect_timeout=1, retry_on_timeout=False
-        ) as redis:
-            fallback = max(1.0, number.throughput / (2 * settings.SEND_SLOTS))
-            pace = Pace(redis, f"number:{number.pk}", float(number.throughput), fallback, self.outage)
-            return await _Slice(number, number.account.access_token, pace, await self._session(), self).work(until)
+        fallback = max(1.0, number.throughput / (2 * settings.SEND_SLOTS))
+        pace = Pace(self._redis, f"number:{number.pk}", float(number.throughput), fallback, self.outage)
+        return await _Slice(number, number.account.access_token, pace, await self._session(), self).work(until)
 
     async def _session(self) -> Sender:
         if self._sender is None:
@@ -291,13 +325,15 @@ class _Engine:
     async def _renew(self, phone_number_id: int, slot: int) -> None:
         while True:
             await asyncio.sleep(slots.RENEWAL.total_seconds())
-            with contextlib.suppress(DatabaseError):  # tried again in three seconds; the pace holds meanwhile
+            with contextlib.suppress(DatabaseTrouble):  # tried again in three seconds; the pace holds meanwhile
                 await self.claiming(slots.renew, phone_number_id, slot, self.holder, now=timezone.now())
 
     def close(self) -> None:
         """Stop the loop and close the session; for tests, which make a new engine each."""
 
         async def leave() -> None:
+            await asyncio.gather(*self._endings, return_exceptions=True)
+            await self._redis.aclose()
             if self._sender is not None:
                 await self._sender.__aexit__(None, None, None)
 

@@ -87,6 +87,7 @@ def settle(results: Sequence[Result], *, now: datetime) -> Consequences:
             row = rows.get(result.envelope.id)
             if row is not None:
                 _apply(row, result, now=now)
+        consent.lock(_touched(results))
         stop_marketing([verdict_of(result) for result in results], [r.envelope.contact_id for r in results], at=now)
         _learn_numbers(results)
     for result in results:
@@ -155,15 +156,25 @@ def undelivered(reason: str) -> Verdict:
     )
 
 
+def _touched(results: Sequence[Result]) -> list[int]:
+    """Contacts that these answers may change, to be locked in one order before anything changes."""
+    return [result.envelope.contact_id for result in results if _is_opt_out(result) or _spelled_otherwise(result)]
+
+
+def _is_opt_out(result: Result) -> bool:
+    verdict = verdict_of(result)
+    return verdict is not None and verdict.error_class == ErrorClass.OPT_OUT
+
+
+def _spelled_otherwise(result: Result) -> str | None:
+    """WhatsApp's spelling of the number, where it isn't ours."""
+    wa_id = result.answer.wa_id if isinstance(result.answer, Accepted) else None
+    return wa_id if wa_id and wa_id != result.envelope.phone.lstrip("+") else None
+
+
 def _learn_numbers(results: Iterable[Result]) -> None:
     """Remember how WhatsApp spells a number where that differs from ours: people write to us under that spelling."""
-    learned = {
-        result.envelope.contact_id: result.answer.wa_id
-        for result in results
-        if isinstance(result.answer, Accepted)
-        and result.answer.wa_id
-        and result.answer.wa_id != result.envelope.phone.lstrip("+")
-    }
+    learned = {result.envelope.contact_id: wa_id for result in results if (wa_id := _spelled_otherwise(result))}
     if learned:
         keys = sorted(learned)
         with connection.cursor() as cursor:
@@ -187,7 +198,7 @@ _LEARN = """
 WITH known AS MATERIALIZED (
   SELECT c.id, new.wa_id FROM contacts_contact c
   JOIN unnest(%s::bigint[], %s::text[]) AS new (id, wa_id) ON new.id = c.id
-  WHERE c.wa_id IS DISTINCT FROM new.wa_id ORDER BY c.id FOR UPDATE OF c
+  WHERE c.wa_id IS DISTINCT FROM new.wa_id ORDER BY c.id FOR NO KEY UPDATE OF c
 )
 UPDATE contacts_contact c SET wa_id = known.wa_id FROM known WHERE c.id = known.id
 """

@@ -1,6 +1,7 @@
 """Celery's doors to the ledger. Each is a poke and a name: losing or doubling a call is harmless."""
 
 import contextlib
+import random
 
 from celery import shared_task
 from django.utils import timezone
@@ -9,7 +10,7 @@ from kombu.exceptions import OperationalError
 from kaanha.messaging import claiming, receipts, sending, sweeping
 
 
-@shared_task(expires=10)
+@shared_task(expires=30)
 def send_slice(phone_number_id: int) -> dict[str, int]:
     """Send for one number for about ten seconds, and ask for another turn if there is more."""
     told = sending.send_slice(phone_number_id, until=timezone.now() + sending.SLICE)
@@ -22,7 +23,8 @@ def send_slice(phone_number_id: int) -> dict[str, int]:
 @shared_task(expires=1)
 def wake_senders() -> None:
     """Poke a sender for each number that has something to send."""
-    for number in claiming.numbers_with_work(now=timezone.now()):
+    numbers = claiming.numbers_with_work(now=timezone.now())
+    for number in random.sample(numbers, len(numbers)):  # with more numbers than threads, none is always last
         send_slice.delay(number)
 
 

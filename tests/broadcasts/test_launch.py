@@ -334,6 +334,45 @@ def test_a_draft_that_was_scheduled_meanwhile_is_not_sent_before_its_time(draft,
     assert fresh(broadcast).status == Status.SCHEDULED
 
 
+@pytest.mark.parametrize("status", [Status.QUEUED, Status.SENDING, Status.PAUSED])
+def test_a_broadcast_whose_template_was_deleted_ends_and_leaves_nobody_waiting(redis, draft, people, template, status):
+    people(2)
+    broadcast = draft()
+    launch.send(broadcast, now=NOW)
+    if status != Status.QUEUED:
+        launch.sweep(now=NOW)
+    if status == Status.PAUSED:
+        launch.pause(fresh(broadcast), now=NOW)
+    type(template).objects.update(status="DELETED")
+
+    launch.sweep(now=NOW)
+    sweeping.skip_canceled(now=NOW)
+
+    summary = report.summary(fresh(broadcast))
+    assert (summary["status"], summary["waiting"]) == ("failed", 0)
+    assert summary["statusDetail"] == "Template new_arrivals (en_US) was deleted at Meta."
+    assert redis.get(lock.name(broadcast.organization_id)) is None
+
+
+def test_trouble_with_one_broadcast_keeps_no_other_organization_waiting(redis, draft, people, monkeypatch):
+    people(1)
+    broken = BroadcastFactory(status=Status.QUEUED, queued_at=NOW - timedelta(minutes=1))
+    broadcast = draft()
+    launch.send(broadcast, now=NOW)
+    begin = launch._begin
+
+    def fail_for_one(started, *, now):
+        if started.pk == broken.pk:
+            raise RuntimeError("something nobody thought of")
+        return begin(started, now=now)
+
+    monkeypatch.setattr(launch, "_begin", fail_for_one)
+
+    launch.sweep(now=NOW)
+
+    assert fresh(broadcast).status == Status.SENDING
+
+
 @pytest.mark.parametrize("act", [launch.pause, launch.resume, launch.cancel])
 def test_what_has_ended_cannot_be_moved(draft, act):
     broadcast = draft(status=Status.COMPLETED)
@@ -416,4 +455,4 @@ def test_the_launch_costs_the_same_however_many_recipients(redis, draft, people)
         launch.cancel(fresh(broadcast), now=NOW)
         return len(captured)
 
-    assert queries(1) == queries(40) <= 17
+    assert queries(1) == queries(40) <= 18

@@ -6,8 +6,9 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from kaanha.messaging import claiming, counting, sweeping
+from kaanha.messaging import claiming, counting, settling, sweeping
 from kaanha.messaging.models import Message
+from kaanha.messaging.settling import NotStarted, Result
 from tests.factories import ContactFactory
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
@@ -87,12 +88,32 @@ def test_reasons_against_marketing_do_not_stop_utility(number, queue, change):
 
 def test_a_row_that_could_not_start_in_time_goes_back(number, queue):
     (message,) = queue(1)
-    claimed = claim(number)
+    (envelope,) = claim(number).envelopes
 
-    assert claiming.release(claimed.envelopes, now=NOW) == 1
+    settling.settle([Result(envelope, NotStarted(), NOW)], now=NOW)
 
     assert (fresh(message).status, fresh(message).due_at, fresh(message).lease_token) == ("queued", NOW, None)
-    assert claiming.release(claimed.envelopes, now=NOW) == 0
+    assert fresh(message).tries == 0
+
+
+@pytest.mark.parametrize("attributes", [[1], "text", 7, {"first_name": {"deep": ["x"]}}])
+def test_whatever_stands_in_a_contacts_attributes_stops_nobody(number, queue, attributes):
+    odd = ContactFactory(organization=number.organization, attributes=attributes)
+    queue(contacts=[odd, ContactFactory(organization=number.organization)])
+
+    assert len(claim(number).envelopes) == 2
+
+
+def test_a_claim_among_thousands_of_dispatches_locks_no_more_than_it_can_use(number, queue):
+    for _ in range(6):
+        queue(1)
+    queue(1, category="UTILITY")
+
+    claimed = claim(number, limit=3)
+
+    assert len(claimed.envelopes) == 3
+    lanes = {Message.objects.get(pk=envelope.id).dispatch.lane for envelope in claimed.envelopes}
+    assert "utility" in lanes
 
 
 def test_an_ended_lease_leaves_the_row_unconfirmed_and_out_of_the_queue(number, queue):

@@ -57,6 +57,22 @@ def test_places_free_a_day_after_the_last_message(number, queue, limit):
     assert len(claim(number, limit, now=NOW + DAY).envelopes) == 1
 
 
+def test_each_of_those_beyond_the_limit_waits_for_a_place_of_its_own(number, queue, limit):
+    queue(18)
+    claim(number, limit)
+    queue(4)
+    claim(number, limit, now=NOW + timedelta(hours=1))
+
+    waiting = Message.objects.filter(status="queued").order_by("due_at")
+    assert set(waiting.values_list("due_at", flat=True)) == {NOW + DAY}
+    queue(40)
+    claim(number, limit, now=NOW + timedelta(hours=2))
+    assert set(Message.objects.filter(status="queued").values_list("due_at", flat=True)) == {
+        NOW + DAY,
+        NOW + timedelta(hours=25),
+    }
+
+
 def test_without_a_limit_nothing_is_counted(number, queue):
     queue(25)
 

@@ -111,7 +111,7 @@ def _accepted(answer: Any) -> Accepted | None:
         clean(wamid, WAMID_LIMIT),
         _text(contact.get("wa_id")),
         _text(contact.get("user_id")),
-        message.get("message_status") in HELD,
+        _text(message.get("message_status")) in HELD,
     )
 
 
