@@ -234,8 +234,9 @@ def _unite(contact: Contact, twin: Contact, *, at: datetime) -> None:
         proof = f"opted out as {twin.user_id}"
         consent.opt_out([contact.pk], source=twin.opt_out_source, proof=proof, at=twin.opted_out_at)
         contact.opted_out_at = twin.opted_out_at
-    if twin.marketing_opted_out_at:
-        consent.stop_marketing([contact.pk], at=twin.marketing_opted_out_at)
+    if twin.marketing_switched_at:
+        switch = consent.stop_marketing if twin.marketing_opted_out_at else consent.resume_marketing
+        switch([contact.pk], at=twin.marketing_switched_at)
     Contact.objects.filter(pk=twin.pk).update(user_id=f"united:{twin.pk}", deleted_at=at, updated_at=at)
 
 

@@ -107,25 +107,30 @@ def opt_out(
     return _change(news, contacts, _OPT_OUT, source=source, proof=proof, at=at, by=by)
 
 
-def stop_marketing(contacts: Iterable[int], *, at: datetime) -> list[int]:
+def stop_marketing(contacts: Iterable[int], *, at: datetime | Mapping[int, datetime]) -> list[int]:
     """Note that these people told Meta to stop our marketing; the ids of those for whom that is news, in order.
 
+    `at` is when: one moment for all, or one for each id. Word older than their last switch changes nothing.
     Says nothing about utility messages: `opted_in` stays as it is.
     """
+    return _switch_marketing(contacts, stop=True, at=at)
+
+
+def resume_marketing(contacts: Iterable[int], *, at: datetime | Mapping[int, datetime]) -> list[int]:
+    """Note that these people told Meta to resume our marketing; the ids of those for whom that is news, in order.
+
+    Is remembered of the others, too: a stop may come after the resume that it went before.
+    """
+    return _switch_marketing(contacts, stop=False, at=at)
+
+
+def _switch_marketing(contacts: Iterable[int], *, stop: bool, at: datetime | Mapping[int, datetime]) -> list[int]:
     with transaction.atomic():
         held = lock(contacts)
-        news = _those(held, Q(marketing_opted_out_at=None))
-        later = Q(marketing_opted_out_at=None) | Q(marketing_opted_out_at__lt=at)
-        Contact.objects.filter(later, pk__in=held).update(marketing_opted_out_at=at)
-    return news
-
-
-def resume_marketing(contacts: Iterable[int], *, at: datetime) -> list[int]:
-    """Note that these people told Meta to resume our marketing; word older than their last stop changes nothing."""
-    with transaction.atomic():
-        news = _those(lock(contacts), Q(marketing_opted_out_at__lte=at))
-        Contact.objects.filter(pk__in=news).update(marketing_opted_out_at=None)
-    return news
+        moments = [at if isinstance(at, datetime) else at[key] for key in held]
+        with connection.cursor() as cursor:
+            cursor.execute(_SWITCH, {"ids": held, "moments": moments, "stop": stop})
+            return sorted(key for key, was_stopped in cursor.fetchall() if was_stopped != stop)
 
 
 def delete(contacts: Iterable[int], *, at: datetime) -> list[int]:
@@ -205,3 +210,12 @@ WITH changed AS (
     WHERE contact.id = news.id
     RETURNING contact.id, contact.organization_id, contact.opted_in, news.proof, news.at
 ){_HISTORY}"""
+
+_SWITCH = """
+UPDATE contacts_contact AS contact
+SET marketing_opted_out_at = CASE WHEN %(stop)s THEN news.at END, marketing_switched_at = news.at
+FROM unnest(%(ids)s::bigint[], %(moments)s::timestamptz[]) AS news (id, at)
+JOIN contacts_contact AS before USING (id)
+WHERE contact.id = news.id AND (contact.marketing_switched_at IS NULL OR contact.marketing_switched_at <= news.at)
+RETURNING contact.id, before.marketing_opted_out_at IS NOT NULL
+"""

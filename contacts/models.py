@@ -75,6 +75,8 @@ class Contact(OwnedModel):
     opt_out_source = models.CharField(max_length=10, choices=ConsentSource.choices, blank=True, editable=False)
     # Meta's own switch: the person told Meta to stop our marketing. Says nothing about utility messages.
     marketing_opted_out_at = models.DateTimeField(null=True, blank=True, editable=False)
+    # When that switch was last turned, to either side: word of an earlier turn may come later.
+    marketing_switched_at = models.DateTimeField(null=True, blank=True, editable=False)
 
     created_at = models.DateTimeField(auto_now_add=True)
     updated_at = models.DateTimeField(auto_now=True)

@@ -262,6 +262,17 @@ class TestUserIds:
         assert events() == before
         assert welcome(organization, [writes(None, user_id="IN.1", wamid="wamid.2")]) == {"wamid.2": contact.pk}
 
+    def test_who_resumed_our_marketing_without_a_number_has_resumed_it_with_one(self, organization):
+        contact = ContactFactory(organization=organization, phone="+919876543210")
+        welcome(organization, [writes(None, user_id="IN.1", wamid="wamid.0")])
+        consent.stop_marketing([contact.pk], at=EPOCH)
+        consent.resume_marketing([Contact.objects.get(user_id="IN.1").pk], at=LATER)
+
+        welcome(organization, [writes(user_id="IN.1", at=LATER)])
+
+        contact.refresh_from_db()
+        assert (contact.marketing_opted_out_at, contact.marketing_switched_at) == (None, LATER)
+
 
 @pytest.mark.django_db(transaction=True)
 def test_two_workers_with_the_same_strangers_create_each_once():

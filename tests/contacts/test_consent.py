@@ -244,6 +244,29 @@ class TestMarketing:
         contact.refresh_from_db()
         assert contact.marketing_opted_out_at is None
 
+    @pytest.mark.parametrize("stopped_before", [True, False])
+    def test_an_older_stop_does_not_undo_a_newer_resume(self, stopped_before):
+        contact = ContactFactory()
+        if stopped_before:
+            consent.stop_marketing([contact.pk], at=EPOCH)
+        consent.resume_marketing([contact.pk], at=LATER)
+
+        assert consent.stop_marketing([contact.pk], at=EPOCH) == []
+        contact.refresh_from_db()
+        assert (contact.marketing_opted_out_at, contact.marketing_switched_at) == (None, LATER)
+
+        assert consent.stop_marketing([contact.pk], at=LATER) == [contact.pk]
+
+    def test_each_may_have_stopped_at_a_moment_of_their_own(self):
+        one, two = ContactFactory(), ContactFactory()
+        consent.resume_marketing([one.pk], at=LATER)
+
+        assert consent.stop_marketing([two.pk, one.pk], at={one.pk: EPOCH, two.pk: EPOCH}) == [two.pk]
+
+        one.refresh_from_db()
+        two.refresh_from_db()
+        assert (one.marketing_opted_out_at, two.marketing_opted_out_at) == (None, EPOCH)
+
 
 @pytest.mark.django_db
 def test_deleting_marks_and_reviving_brings_back_with_history():
