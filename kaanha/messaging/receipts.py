@@ -9,10 +9,11 @@ from typing import Any
 
 from django.db import connection, transaction
 
+from contacts import consent
 from kaanha.messaging import fates, ledger, settling
 from kaanha.messaging.claiming import read_callback_data
 from kaanha.messaging.models import RECEIVED, Status, UnmatchedReceipt
-from kaanha.whatsapp.cloud_api.errors import Verdict, classify
+from kaanha.whatsapp.cloud_api.errors import ErrorClass, Verdict, classify
 from kaanha.whatsapp.cloud_api.events import Receipt
 
 KEPT = timedelta(days=30)  # an unmatched receipt
@@ -77,25 +78,34 @@ def _find(ids: list[int], wamids: list[str]) -> tuple[dict[int, tuple[int, str]]
 
 
 def _write(matched: list[tuple[Receipt, int, int | None]], *, now: datetime) -> settling.Holds:
-    """Apply receipts to their locked messages; the dispatches that are in trouble by what they say."""
+    """Apply receipts to their locked messages; the dispatches that are in trouble by what they say.
+
+    Only a receipt that moves its message has consequences: what Meta repeats a day later would undo what people have
+    repaired and resumed since.
+    """
     holds: settling.Holds = {}
-    verdicts = [_verdict(receipt) for receipt, _, _ in matched]
+    stops: dict[int, datetime] = {}
     with ledger.changing({message for _, message, _ in matched}, now=now) as rows:
-        for (receipt, message, attempt), verdict in zip(matched, verdicts, strict=True):
-            status = MEANING.get(receipt.status, receipt.status)
-            if status in RECEIVED or verdict is not None:
-                fates.receive(
-                    rows[message],
-                    status,
-                    at=_past(receipt.at, now),
-                    wamid=receipt.wamid,
-                    attempt=attempt,
-                    verdict=verdict,
-                )
-                if verdict is not None and rows[message].error_in_callback and verdict.error_class in settling.HOLDS:
-                    holds[rows[message].dispatch_id] = settling.hold_for(verdict)
-        settling.stop_marketing(verdicts, [rows[message].contact_id for _, message, _ in matched], at=now)
+        for receipt, message, attempt in matched:
+            row, verdict, at = rows[message], _verdict(receipt), _past(receipt.at, now)
+            if not _moved(row, receipt, attempt=attempt, verdict=verdict, at=at) or verdict is None:
+                continue
+            if verdict.error_class in settling.HOLDS:
+                holds[row.dispatch_id] = settling.hold_for(verdict)
+            if verdict.error_class == ErrorClass.OPT_OUT:
+                stops[row.contact_id] = max(at, stops.get(row.contact_id, at))
+        if stops:
+            consent.stop_marketing(stops, at=stops)
     return holds
+
+
+def _moved(row: fates.Row, receipt: Receipt, *, attempt: int | None, verdict: Verdict | None, at: datetime) -> bool:
+    """Apply a receipt to its message; whether its status is another one now."""
+    before = row.status
+    status = MEANING.get(receipt.status, receipt.status)
+    if status in RECEIVED or verdict is not None:
+        fates.receive(row, status, at=at, wamid=receipt.wamid, attempt=attempt, verdict=verdict)
+    return row.status != before
 
 
 def _verdict(receipt: Receipt) -> Verdict | None:

@@ -5,10 +5,11 @@ from itertools import permutations
 
 import pytest
 
+from contacts import consent
 from contacts.models import AutoTagRule, ConsentChange, Contact, ContactEvent
 from kaanha.inbound import applying
 from kaanha.inbound.models import Callback
-from kaanha.messaging import counting, receipts
+from kaanha.messaging import counting, holding, receipts
 from kaanha.messaging.claiming import callback_data
 from kaanha.messaging.models import InboundMessage, MarketingCap, Message, UnmatchedReceipt
 from tests.factories import (
@@ -360,6 +361,64 @@ def test_a_failure_that_concerns_everybody_holds_the_dispatch(stored, message):
     apply()
 
     assert (fresh(message).status, fresh(message.dispatch).hold_reason) == ("failed", "account")
+
+
+def test_a_failure_that_meta_repeats_does_not_hold_again_what_was_repaired_and_resumed(stored, message):
+    failure = status("wamid.A", "failed", data=callback_data(message.pk, 1), errors=[{"code": 131042}])
+    stored(failure)
+    apply()
+    assert holding.release(message.dispatch_id, now=NOW)
+    stored(failure)
+    apply()
+
+    assert (fresh(message).status, fresh(message.dispatch).held_at) == ("failed", None)
+
+
+def test_a_refusal_of_marketing_counts_from_its_own_time_and_once(stored, message):
+    def refuse(at, wamid, data=None):
+        stored(status(wamid, "failed", at=at, data=data, errors=[{"code": 131050}]))
+        apply()
+
+    refuse(1795000031, "wamid.A", callback_data(message.pk, 1))
+    assert fresh(message.contact).marketing_opted_out_at == at(1795000031)
+
+    consent.resume_marketing([message.contact_id], at=at(1795000100))
+    refuse(1795000031, "wamid.A", callback_data(message.pk, 1))
+    assert fresh(message.contact).marketing_opted_out_at is None, "Meta repeats itself"
+
+    later = MessageFactory(
+        organization=message.organization,
+        contact=message.contact,
+        dispatch__phone_number=message.dispatch.phone_number,
+        status="sent",
+        due_at=None,
+        wamid="wamid.B",
+        attempt=1,
+        accepted_at=at(1795000000),
+    )
+    refuse(1795000099, "wamid.B")
+    assert (fresh(later).status, fresh(message.contact).marketing_opted_out_at) == ("failed", None), "said before"
+
+
+def test_stops_of_one_person_in_one_batch_count_from_the_last(stored, message):
+    MessageFactory(
+        organization=message.organization,
+        contact=message.contact,
+        dispatch__phone_number=message.dispatch.phone_number,
+        status="sent",
+        due_at=None,
+        wamid="wamid.B",
+        attempt=1,
+        accepted_at=at(1795000000),
+    )
+    stored(
+        status("wamid.B", "failed", at=1795000090, errors=[{"code": 131050}]),
+        status("wamid.A", "failed", at=1795000031, errors=[{"code": 131050}]),
+    )
+
+    apply()
+
+    assert fresh(message.contact).marketing_opted_out_at == at(1795000090)
 
 
 def test_applied_bodies_are_dropped_after_seven_days_and_troubled_ones_kept(stored, number):
