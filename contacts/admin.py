@@ -107,6 +107,13 @@ class ContactForm(OwnedForm):
             raise ValidationError(f"{number.e164} belongs to {state} already.")
         return number.e164
 
+    def clean_attributes(self) -> dict[str, str]:
+        """Names with texts, for variables are filled with them."""
+        written = self.cleaned_data["attributes"] or {}
+        if not isinstance(written, dict) or any(isinstance(value, dict | list) for value in written.values()):
+            raise ValidationError('Write names with texts, such as {"city": "Pune", "order_number": "A-1"}.')
+        return {str(name): "" if value is None else str(value) for name, value in written.items()}
+
     def _get_validation_exclusions(self) -> set[str]:
         # An added contact may be a deleted one that comes back: contacts.adding decides.
         return super()._get_validation_exclusions() | (set() if self.instance.pk else {"phone", "organization"})

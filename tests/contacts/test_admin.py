@@ -109,6 +109,18 @@ def test_editing_writes_only_what_was_typed(agent, shop):
     assert (contact.name, contact.opted_in, contact.opt_out_source) == ("Asha Rao", False, "inbound")
 
 
+def test_attributes_are_names_with_texts(agent, shop):
+    contact = ContactFactory(organization=shop)
+    agent.post(page(contact), edit(contact, attributes='{"city": "Pune", "visits": 3, "vip": null}'))
+    contact.refresh_from_db()
+    assert contact.attributes == {"city": "Pune", "visits": "3", "vip": ""}
+
+    for odd in ("[1]", '"text"', '{"city": {"name": "Pune"}}'):
+        assert "Write names with texts" in text(agent.post(page(contact), edit(contact, attributes=odd)))
+    contact.refresh_from_db()
+    assert contact.attributes["city"] == "Pune"
+
+
 def test_editing_takes_off_only_tags_that_the_page_showed(agent, shop):
     contact = ContactFactory(organization=shop)
     shown, kept = TagFactory(organization=shop, name="shown"), TagFactory(organization=shop, name="kept")
