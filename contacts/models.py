@@ -108,7 +108,13 @@ class Contact(OwnedModel):
 
     @property
     def first_name(self) -> str:
-        return self.name.split()[0] if self.name.strip() else ""
+        return first_name(self.name)
+
+
+def first_name(name: str) -> str:
+    """What a greeting calls somebody: the first word, without the comma of "O'Brien, Pat"."""
+    words = name.split(maxsplit=1)
+    return words[0].rstrip(",") if words else ""
 
 
 class ConsentChange(OwnedModel):
