@@ -22,6 +22,8 @@ def problems(broadcast: Broadcast) -> list[str]:
         found.append("It has no tags: choose at least one tag whose holders receive it.")
     elif not audience.recipients(broadcast).exists():
         found.append("There is nobody to send to: no opted-in contact with a phone number has any of its tags.")
+    elif not found:
+        found += _empty_fields(broadcast)
     return found
 
 
@@ -31,6 +33,20 @@ def _template_problems(broadcast: Broadcast) -> list[str]:
     if not template.sendable:
         found.append(f"{template.standing}: only approved templates can be sent.")
     return found + rendering.problems(template.components, template.parameter_format, broadcast.variables)
+
+
+def _empty_fields(broadcast: Broadcast) -> list[str]:
+    """Variables that would come out empty for everybody, so that everybody would be skipped."""
+    template, found = broadcast.template, []
+    for slot in rendering.slots(template.components, template.parameter_format):
+        mapping = broadcast.variables.get(slot.key) or {}
+        field = mapping.get("field")
+        if field and not mapping.get("fallback") and not audience.recipients(broadcast).having(field).exists():
+            found.append(
+                f"{slot.label} ({slot.key}) is filled with contact.{field}, which none of the recipients has: correct "
+                "the field's name, import a column of that name, or say what to use instead."
+            )
+    return found
 
 
 def _number_problems(broadcast: Broadcast) -> list[str]:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import ClassVar, Self
 
 from django.db import models
-from django.db.models import Exists, F, OuterRef, Q
+from django.db.models import Exists, F, Func, OuterRef, Q, Value
 from django.db.models.functions import Lower
 
 from kaanha.organizations.models import Organization, OwnedModel, OwnedQuerySet, User
@@ -33,6 +33,19 @@ class ContactQuerySet(OwnedQuerySet):
     def with_phone(self) -> Self:
         """Contacts that a broadcast can address. Others are known only by Meta's user id."""
         return self.filter(phone__isnull=False)
+
+    def having(self, field: str) -> Self:
+        """Contacts with a value for a variable: a field of their own, or an attribute with or without `attributes.`"""
+        if field in ("name", "first_name"):
+            return self.exclude(name="")
+        if field == "email":
+            return self.exclude(email="")
+        if field == "phone":
+            return self.with_phone()
+        # Not the lookups of JSONField: they read the names of attributes as paths and numbers.
+        key = Value(field.removeprefix("attributes."))
+        value = Func(F("attributes"), key, function="jsonb_extract_path_text", output_field=models.TextField())
+        return self.alias(wanted=value).filter(wanted__gt="")
 
     def tagged_any(self, tags: Iterable[Tag | int]) -> Self:
         """Contacts holding at least one of `tags`, each contact once.
