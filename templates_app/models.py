@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, ClassVar, Self
 
 from django.db import models
@@ -9,7 +10,7 @@ from django.db import models
 from kaanha.lib.errors import Refusal
 from kaanha.organizations.models import Organization, OwnedModel, OwnedQuerySet
 from kaanha.whatsapp.cloud_api.events import language_code
-from kaanha.whatsapp.models import BusinessAccount
+from kaanha.whatsapp.models import BusinessAccount, PhoneNumber
 
 
 class TemplateQuerySet(OwnedQuerySet):
@@ -95,25 +96,61 @@ class MessageTemplate(OwnedModel):
         return f"Template {self} is {self.status.lower().replace('_', ' ')} at Meta"
 
     @classmethod
-    def named(cls, organization: Organization, name: str, language: str | None = None) -> MessageTemplate:
-        """The organization's template of that name. Refusal when there is none, or several languages and no choice."""
-        found = list(cls.objects.of(organization).filter(name=name).exclude(status=cls.Status.DELETED))
-        languages = [template.language for template in found]
-        if language is not None:
-            found = [template for template in found if language_code(template.language) == language_code(language)]
+    def named(
+        cls,
+        organization: Organization,
+        name: str,
+        language: str | None = None,
+        *,
+        account: BusinessAccount | None = None,
+    ) -> MessageTemplate:
+        """The organization's template of that name, or the account's. Refusal when there is none, or a choice to make.
+
+        A language may be written with a hyphen.
+        """
+        everywhere = cls.objects.of(organization).filter(name=name).exclude(status=cls.Status.DELETED)
+        known = list(everywhere if account is None else everywhere.filter(account=account))
+        found = known if language is None else _in_language(known, language)
         if len(found) == 1:
             return found[0]
-        if found:
-            raise Refusal(
-                f"Template {name!r} has several languages: {', '.join(languages)}. Choose one with --language.",
-                code="template_language_needed",
-            )
-        if languages:
-            raise Refusal(
-                f"Template {name!r} has no language {language!r}; it has: {', '.join(languages)}.",
-                code="template_not_found",
-            )
-        raise Refusal(
-            f"There is no template {name!r}. Run: python manage.py sync_templates {organization.slug}",
-            code="template_not_found",
+        raise _ambiguous(found) if found else _absent(name, known, language, organization, account)
+
+
+def _in_language(templates: Sequence[MessageTemplate], language: str) -> list[MessageTemplate]:
+    exactly = [template for template in templates if template.language == language]
+    return exactly or [row for row in templates if language_code(row.language) == language_code(language)]
+
+
+def _languages(templates: Sequence[MessageTemplate]) -> str:
+    return ", ".join(sorted({template.language for template in templates}))
+
+
+def _ambiguous(found: Sequence[MessageTemplate]) -> Refusal:
+    """What is left to choose: first the language, then the account, by one of its numbers."""
+    if len({template.language for template in found}) > 1:
+        return Refusal(
+            f"Template {found[0].name!r} has several languages: {_languages(found)}. Choose one with --language.",
+            code="template_language_needed",
         )
+    numbers = PhoneNumber.objects.usable().filter(account__in=[template.account_id for template in found])
+    listed = ", ".join(f"{number.phone_number_id} ({number})" for number in numbers.order_by("pk")) or "none yet"
+    return Refusal(
+        f"Template {found[0]} stands in several WhatsApp accounts. Choose the sending number with --phone-number-id: "
+        f"{listed}.",
+        code="template_account_needed",
+    )
+
+
+def _absent(
+    name: str,
+    known: Sequence[MessageTemplate],
+    language: str | None,
+    organization: Organization,
+    account: BusinessAccount | None,
+) -> Refusal:
+    if known:
+        sentence = f"Template {name!r} has no language {language!r}; it has: {_languages(known)}."
+    else:
+        where = f" in the number's WhatsApp account ({account})" if account else ""
+        sentence = f"There is no template {name!r}{where}. Run: python manage.py sync_templates {organization.slug}"
+    return Refusal(sentence, code="template_not_found")

@@ -125,16 +125,21 @@ class PhoneNumber(OwnedModel):
         return self.display_number
 
     @classmethod
-    def sending_for(cls, organization: object, phone_number_id: str | None = None) -> PhoneNumber:
-        """The organization's number of that id, or its first one. Refusal when there is none."""
+    def sending_for(
+        cls, organization: object, phone_number_id: str | None = None, *, account: BusinessAccount | None = None
+    ) -> PhoneNumber:
+        """The number of that id, or the first one, of the organization or the account. Refusal when there is none."""
         numbers = cls.objects.of(organization).usable().order_by("pk")  # type: ignore[arg-type]
-        found: PhoneNumber | None = (
-            numbers.filter(phone_number_id=phone_number_id) if phone_number_id else numbers
-        ).first()
+        if account is not None:
+            numbers = numbers.filter(account=account)
+        if phone_number_id is not None:
+            numbers = numbers.filter(phone_number_id=phone_number_id)
+        found: PhoneNumber | None = numbers.first()
         if found is None:
-            missing = f"phone number {phone_number_id!r}" if phone_number_id else "connected phone number"
+            owner = f"WhatsApp account {account}" if account else "organization"
+            missing = "connected phone number" if phone_number_id is None else f"phone number {phone_number_id!r}"
             raise Refusal(
-                f"The organization has no {missing}. Connect one with: python manage.py connect_whatsapp",
+                f"The {owner} has no {missing}. Connect one with: python manage.py connect_whatsapp",
                 code="phone_number_not_found",
             )
         return found

@@ -9,7 +9,7 @@ from django.utils import timezone
 
 from broadcasts.models import Broadcast
 from kaanha.lib.errors import Refusal
-from tests.factories import OrganizationFactory, TagFactory
+from tests.factories import OrganizationFactory, PhoneNumberFactory, TagFactory, TemplateFactory
 
 pytestmark = pytest.mark.django_db
 
@@ -69,6 +69,7 @@ def test_scheduling_reads_the_organizations_time(create, people):
         ({"--template": "nothing"}, "There is no template 'nothing'."),
         ({"--template": "new_arrivals", "--language": "hi"}, "Template 'new_arrivals' has no language 'hi'"),
         ({"--tag": "vip"}, "has no tag 'vip' (there are: newsletter)"),
+        ({"--phone-number-id": ""}, "The organization has no phone number ''"),
         ({"--phone-number-id": "7"}, "The organization has no phone number '7'"),
         ({"--variable": "nonsense"}, "nonsense"),
     ],
@@ -83,6 +84,73 @@ def test_what_is_not_there_is_refused_and_nothing_is_written(create, number, cha
 
 def test_a_language_may_be_written_with_a_hyphen(create, template):
     assert create(**{"--language": template.language.replace("_", "-")})["language"] == "en_US"
+
+
+@pytest.fixture
+def second_account(organization, template):
+    """A later WhatsApp account of the same organization, which has the template, too."""
+    number = PhoneNumberFactory(organization=organization, phone_number_id="200000000000009")
+    TemplateFactory(
+        organization=organization, account=number.account, name=template.name, components=template.components
+    )
+    return number
+
+
+def chosen(made):
+    broadcast = Broadcast.objects.by_public_id(made["id"]).get()
+    return broadcast.phone_number.phone_number_id, broadcast.template.account_id
+
+
+def test_a_template_of_two_accounts_goes_with_the_number(create, template, number, second_account):
+    first = create("--phone-number-id", number.phone_number_id)
+    second = create("--phone-number-id", second_account.phone_number_id)
+
+    assert chosen(first) == (number.phone_number_id, template.account_id)
+    assert chosen(second) == (second_account.phone_number_id, second_account.account_id)
+
+
+@pytest.mark.parametrize("language", [(), ("--language", "en_US")])
+def test_a_template_of_two_accounts_asks_for_the_number(create, number, second_account, language):
+    with pytest.raises(Refusal) as refusal:
+        create(*language)
+
+    assert str(refusal.value) == (
+        "Template new_arrivals (en_US) stands in several WhatsApp accounts. Choose the sending number with "
+        f"--phone-number-id: 200000000000001 ({number}), 200000000000009 ({second_account})."
+    )
+    assert not Broadcast.objects.exists()
+
+
+def test_with_several_languages_the_language_is_asked_for_first_and_each_told_once(create, second_account):
+    other = TemplateFactory(
+        organization=second_account.organization, account=second_account.account, name="new_arrivals", language="hi"
+    )
+
+    with pytest.raises(Refusal, match=r"has several languages: en_US, hi\. Choose one with --language\."):
+        create()
+    made = create("--language", "hi")
+
+    assert chosen(made) == (second_account.phone_number_id, other.account_id)
+
+
+def test_without_a_choice_the_number_is_one_of_the_templates_account(create, second_account):
+    TemplateFactory(
+        organization=second_account.organization,
+        account=second_account.account,
+        name="only_there",
+        components=second_account.account.templates.get().components,
+    )
+
+    made = create(**{"--template": "only_there"})
+
+    assert chosen(made) == ("200000000000009", second_account.account_id)
+
+
+def test_a_template_that_the_numbers_account_lacks_is_refused(create, number, second_account):
+    TemplateFactory(organization=second_account.organization, account=second_account.account, name="only_there")
+
+    with pytest.raises(Refusal, match="There is no template 'only_there' in the number's WhatsApp account"):
+        create("--phone-number-id", number.phone_number_id, **{"--template": "only_there"})
 
 
 def test_people_read_times_in_the_organizations_timezone(create, people):

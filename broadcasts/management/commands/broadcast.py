@@ -73,18 +73,29 @@ def create(
     name = name.strip()
     if not 0 < len(name) <= NAME or not name.isprintable():
         raise Refusal(f"The name of a broadcast has 1 to {NAME} characters, all on one line.", code="name_invalid")
-    chosen = MessageTemplate.named(owner, template, language)
+    chosen, number = _template_and_number(owner, template, language, phone_number_id)
     with transaction.atomic():
         broadcast: Broadcast = Broadcast.objects.create(
             organization=owner,
             name=name,
             template=chosen,
-            phone_number=PhoneNumber.sending_for(owner, phone_number_id),
+            phone_number=number,
             variables=rendering.parse_variables(variable),
         )
         broadcast.tags.set(tags(owner, tag))
         broadcast.excluded_tags.set(tags(owner, exclude_tag))
     return _summary(broadcast) | {"problems": preflight.problems(broadcast)}
+
+
+def _template_and_number(
+    owner: Organization, name: str, language: str | None, phone_number_id: str | None
+) -> tuple[MessageTemplate, PhoneNumber]:
+    """Both of one WhatsApp account: that of the chosen number, or without a choice that of the template."""
+    if phone_number_id is None:
+        template = MessageTemplate.named(owner, name, language)
+        return template, PhoneNumber.sending_for(owner, account=template.account)
+    number = PhoneNumber.sending_for(owner, phone_number_id)
+    return MessageTemplate.named(owner, name, language, account=number.account), number
 
 
 def tags(organization: Organization, names: list[str]) -> list[Tag]:
@@ -156,7 +167,9 @@ def _add_create(parser: CommandParser) -> None:
         metavar="KEY=VALUE",
         help="1=contact.first_name|there · 2='30 November' · header=https://…/a.jpg · button.0=contact.code",
     )
-    parser.add_argument("--phone-number-id", help="Meta's id of the sending number; the first one if left out")
+    parser.add_argument(
+        "--phone-number-id", help="Meta's id of the sending number; left out, the first one that has the template"
+    )
 
 
 def _lines(member: dict[str, Any]) -> list[str]:
