@@ -343,7 +343,7 @@ class Redis(Server):
             remembered = json.loads(self._access.read_text())
             self.port, self.password = int(remembered["port"]), str(remembered["password"])
         except (OSError, ValueError, KeyError, TypeError):
-            self.port, self.password = port or free_port(), secrets.token_hex(16)
+            self.port, self.password = free_port() if port is None else port, secrets.token_hex(16)
 
     @property
     def _access(self) -> Path:
@@ -375,10 +375,10 @@ class Redis(Server):
         self._wait_until_it_answers()
 
     def _choose_port(self) -> None:
-        self.port = self.demanded or self.port
+        self.port = self.port if self.demanded is None else self.demanded
         if port_is_free(self.port):
             return
-        if self.demanded:
+        if self.demanded is not None:
             raise ServerError(f"Port {self.port} is in use by another program: choose another for Redis.")
         self.port = free_port()
 

@@ -89,7 +89,7 @@ def start(*, redis_port: int | None = None) -> dict[str, str]:
         _note(folder, servers)
     urls = {variable: server.url for variable, server in servers.items() if server.pid}
     port = urlsplit(urls.get("REDIS_URL", "")).port
-    if redis_port and port and redis_port != port:
+    if redis_port is not None and port and redis_port != port:
         raise ServerError(f"Redis runs already, on port {port}: stop it first to give it another one.")
     return urls
 

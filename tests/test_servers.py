@@ -223,10 +223,11 @@ def test_a_demanded_port_that_is_busy_is_refused_and_nothing_stays_up(place, dat
     assert processes_in(data) == set()
 
 
-def test_a_port_that_there_is_none_of_is_refused(data):
-    refused = manage("start", "--redis-port", "99999")
+@pytest.mark.parametrize("port", ["99999", "0"])
+def test_a_port_that_there_is_none_of_is_refused(data, port):
+    refused = manage("start", "--redis-port", port)
 
-    assert refused.stderr == "There is no port 99999: choose one from 1 to 65535.\n"
+    assert refused.stderr == f"There is no port {port}: choose one from 1 to 65535.\n"
     assert refused.returncode == 2
     assert processes_in(data) == set()
 
