@@ -381,6 +381,16 @@ def test_a_name_that_meta_does_not_have_is_refused(account, listing):
         command("shop", "--name", "spring")
 
 
+@pytest.mark.parametrize("name", ["", " "])
+def test_an_empty_name_is_refused_rather_than_taken_for_all(account, listing, name):
+    listing.append(row())
+
+    with pytest.raises(Refusal, match="--name is empty"):
+        command("shop", "--name", name)
+
+    assert not MessageTemplate.objects.exists()
+
+
 def test_an_organization_without_an_account_is_told_how_to_connect_one():
     OrganizationFactory(slug="empty")
 

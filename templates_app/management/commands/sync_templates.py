@@ -25,6 +25,8 @@ class Command(KaanhaCommand):
 
     def perform(self, *args: Any, **options: Any) -> dict[str, Any]:
         organization, name = Organization.named(options["organization"]), options["name"]
+        if name is not None and not name.strip():
+            raise Refusal("--name is empty: give a template's name, or leave it out for all of them.")
         accounts = BusinessAccount.objects.of(organization).order_by("pk")
         if not accounts:
             raise Refusal(
