@@ -46,6 +46,7 @@ class Columns:
                 raise Refusal(f"There is no column {mapping[name]!r} for {name}; the file has: {listed}.")
         _refuse_unreadable(header)
         _refuse_twice(header)
+        _refuse_shared(header, places)
         taken = set(places.values())
         return cls(places, {name: place for place, name in enumerate(header) if name and place not in taken})
 
@@ -64,6 +65,18 @@ def _refuse_twice(header: list[str]) -> None:
         if name in seen:
             raise Refusal(f"The column {name!r} appears twice in the header. Rename or remove one of the two.")
         seen.add(name)
+
+
+def _refuse_shared(header: list[str], places: Mapping[str, int | None]) -> None:
+    fields: dict[int, str] = {}
+    for name, place in places.items():
+        if place is None:
+            continue
+        if place in fields:
+            raise Refusal(
+                f"The column {header[place]!r} is taken for {fields[place]} and for {name}: give each its own column."
+            )
+        fields[place] = name
 
 
 @dataclass(slots=True)

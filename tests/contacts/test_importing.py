@@ -315,6 +315,12 @@ class TestRejections:
         with pytest.raises(Refusal, match="no column 'Full' for name; the file has: 'phone', 'name'"):
             load("phone,name\n", mapping={"name": "Full"})
 
+    @pytest.mark.parametrize("mapping", [{"name": "phone"}, {"phone": "PHONE", "name": "Phone"}])
+    def test_a_column_for_two_fields_is_refused(self, load, mapping):
+        with pytest.raises(Refusal, match="The column 'phone' is taken for phone and for name: give each its own"):
+            load("phone,name\n+919876543210,Asha\n", mapping=mapping)
+        assert Contact.objects.count() == Import.objects.count() == 0
+
 
 class TestRecord:
     def test_the_import_is_kept_with_its_counts(self, load, organization):
