@@ -19,6 +19,7 @@ from kaanha.whatsapp.models import BusinessAccount, MetaApp, PhoneNumber, Portfo
 
 ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 MISSING_ENDPOINT = (404, 405, 501)
+LONGEST = 256  # characters of an app secret or a verify token; Meta's own are far shorter
 HIGHEST_THROUGHPUT = 1000  # Cloud API, "Throughput"
 
 
@@ -39,6 +40,9 @@ class Credentials:
         for name, value in (("access token", self.access_token), ("app secret", self.app_secret)):
             if not value or not value.isascii() or not value.isprintable() or " " in value:
                 raise Refusal(f"The {name} is empty or holds characters that none has. Copy it again from Meta.")
+        for name, value in (("app secret", self.app_secret), ("verify token", self.verify_token or "")):
+            if len(value) > LONGEST:
+                raise Refusal(f"The {name} has {len(value):,} characters: more than {LONGEST} can't be right.")
 
 
 @dataclass(slots=True)

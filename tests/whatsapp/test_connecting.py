@@ -178,6 +178,17 @@ def test_credentials_that_are_none_are_refused(name, value):
         credentials(**{name: value})
 
 
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [("app_secret", "The app secret has 257 characters"), ("verify_token", "The verify token has 257 characters")],
+)
+def test_what_is_too_long_for_a_secret_is_refused(name, sentence):
+    credentials(**{name: "x" * 256})
+
+    with pytest.raises(Refusal, match=sentence):
+        credentials(**{name: "x" * 257})
+
+
 def test_meta_out_of_reach_is_a_sentence(organization, settings):
     settings.WHATSAPP_API_URL = "http://127.0.0.1:1/v25.0"
 
