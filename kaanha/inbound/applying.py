@@ -29,7 +29,8 @@ from templates_app import syncing
 
 BATCH_BODIES = 500
 KEPT = timedelta(days=7)  # an applied body without problems
-DROPPED_AT_ONCE = 10_000
+KEPT_TROUBLED = timedelta(days=30)  # with problems, for somebody to look at and repair
+DROPPED_AT_ONCE = 10_000  # of each
 # After these nothing more can be sent. Source: Webhooks reference, "account_update".
 STOPPING_EVENTS = frozenset({"ACCOUNT_DELETED", "ACCOUNT_OFFBOARDED", "PARTNER_REMOVED", "PARTNER_APP_UNINSTALLED"})
 STOPPING_RESTRICTIONS = frozenset({"RESTRICTED_BIZ_INITIATED_MESSAGING"})
@@ -102,9 +103,12 @@ def _read(body: Body) -> Parsed:
 
 
 def drop_old(*, now: datetime) -> int:
-    """Delete applied bodies after seven days; those with problems stay."""
+    """Delete applied bodies after seven days, those with problems after thirty; how many went this time.
+
+    Those of a number that isn't connected all have problems: kept for ever, they would fill the disk.
+    """
     with connection.cursor() as cursor:
-        cursor.execute(_DROP, [now - KEPT, DROPPED_AT_ONCE])
+        cursor.execute(_DROP, [now - KEPT, DROPPED_AT_ONCE, now - KEPT_TROUBLED, DROPPED_AT_ONCE])
         return cursor.rowcount
 
 
@@ -226,5 +230,7 @@ WHERE c.id = open.id RETURNING c.id, c.app_id, c.received_at, c.body
 """
 _DROP = """
 DELETE FROM inbound_callback WHERE id IN (
-  SELECT id FROM inbound_callback WHERE applied_at < %s AND problems IS NULL ORDER BY applied_at LIMIT %s)
+  (SELECT id FROM inbound_callback WHERE applied_at < %s AND problems IS NULL ORDER BY applied_at LIMIT %s)
+  UNION ALL
+  (SELECT id FROM inbound_callback WHERE applied_at < %s AND problems IS NOT NULL ORDER BY applied_at LIMIT %s))
 """

@@ -9,7 +9,10 @@ from kaanha.whatsapp.models import MetaApp
 
 
 class Callback(models.Model):
-    """A body that Meta posted and signed, byte for byte. Applied bodies are dropped after seven days."""
+    """A body that Meta posted and signed, byte for byte. Dropped seven days after it was applied, with problems thirty.
+
+    A number that isn't connected may have a problem with every body: they can't be kept for ever.
+    """
 
     app = models.ForeignKey(MetaApp, on_delete=models.CASCADE, related_name="callbacks", db_index=False)
     body = models.BinaryField()
@@ -17,13 +20,16 @@ class Callback(models.Model):
     # While a process applies it; when this ends, the process is gone and another takes over.
     leased_until = models.DateTimeField(null=True)
     applied_at = models.DateTimeField(null=True)
-    # What in it could not be used, and why: [{"where": …, "reason": …}, …]. Kept until somebody has looked.
+    # What in it could not be used, and why: [{"where": …, "reason": …}, …]. For somebody to look at.
     problems = models.JSONField(null=True)
 
     class Meta:
         indexes = [
             models.Index(fields=["id"], name="callback_open", condition=Q(applied_at=None)),  # the work list
-            models.Index(fields=["applied_at"], name="callback_applied", condition=Q(problems=None)),  # the clean-up
+            # the clean-up; not problems=None, which in an index of a JSONField means JSON's null
+            models.Index(fields=["applied_at"], name="callback_applied", condition=Q(problems__isnull=True)),
+            models.Index(fields=["applied_at"], name="callback_troubled", condition=Q(problems__isnull=False)),
+            # the admin's list
             models.Index(fields=["id"], name="callback_problems", condition=Q(problems__isnull=False)),
         ]
 

@@ -17,7 +17,7 @@ def apply_callbacks() -> int:
 
 @shared_task(expires=3600)
 def drop_old_callbacks() -> int:
-    """Delete bodies that were applied a week ago."""
+    """Delete bodies that were applied a week ago, and a month ago those with problems."""
     dropped = 0
     while batch := applying.drop_old(now=timezone.now()):
         dropped += batch

@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import permutations
 
 import pytest
+from django.db import connection
 
 from contacts import consent
 from contacts.models import AutoTagRule, ConsentChange, Contact, ContactEvent
@@ -421,14 +422,34 @@ def test_stops_of_one_person_in_one_batch_count_from_the_last(stored, message):
     assert fresh(message.contact).marketing_opted_out_at == at(1795000090)
 
 
-def test_applied_bodies_are_dropped_after_seven_days_and_troubled_ones_kept(stored, number):
+def test_applied_bodies_are_dropped_after_seven_days_and_troubled_ones_after_thirty(stored, number):
     stored(text("Hi"))
     Callback.objects.create(app=number.account.app, body=b"?", received_at=NOW)
     apply()
+    waiting = stored(text("Not applied yet"))
 
     assert applying.drop_old(now=NOW + timedelta(days=7)) == 0
     assert applying.drop_old(now=NOW + timedelta(days=7, seconds=1)) == 1
-    assert Callback.objects.get().problems is not None
+    assert Callback.objects.exclude(pk=waiting.pk).get().problems is not None
+    assert applying.drop_old(now=NOW + timedelta(days=30)) == 0
+    assert applying.drop_old(now=NOW + timedelta(days=30, seconds=1)) == 1
+    assert Callback.objects.get() == waiting
+
+
+def test_the_clean_up_finds_what_is_old_by_its_indexes(db):
+    """An index on problems=None held nothing: it asked for JSON's null."""
+    with connection.cursor() as cursor:
+        cursor.execute("SET LOCAL enable_seqscan = off")
+        cursor.execute(f"EXPLAIN {applying._DROP}", [NOW, 10, NOW, 10])
+        plan = "\n".join(line for (line,) in cursor.fetchall())
+    assert "using callback_applied" in plan
+    assert "using callback_troubled" in plan
+
+
+def test_no_partial_index_of_ours_asks_for_the_null_of_json(db):
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT indexname FROM pg_indexes WHERE schemaname = 'public' AND indexdef LIKE '%''null''%'")
+        assert cursor.fetchall() == []
 
 
 def test_a_callback_whose_process_died_is_applied_by_another(stored, message):

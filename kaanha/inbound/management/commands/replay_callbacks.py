@@ -19,7 +19,7 @@ from kaanha.lib.errors import Refusal
 class Command(KaanhaCommand):
     help = (
         "Apply stored callbacks of Meta again: those of which something could not be used, or those chosen here. Safe "
-        "to repeat. Callbacks without problems are kept for seven days, the others until they have none."
+        "to repeat. Callbacks without problems are kept for seven days, the others for thirty."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
