@@ -20,7 +20,7 @@ SHOWN = 100_000  # bytes of a body that a page shows
 
 @admin.register(Callback)
 class CallbackAdmin(SuperuserAdmin):
-    """Kept for thirty days, for somebody to look at. Bodies hold what people wrote: nobody below a superuser sees them."""
+    """Kept for thirty days, to be looked at. Bodies hold what people wrote, so nobody below a superuser sees them."""
 
     list_display = ("received", "app", "applied", "first_problem")
     list_select_related = ("app",)

@@ -28,6 +28,7 @@ from kaanha.whatsapp.models import BusinessAccount, PhoneNumber
 from templates_app import syncing
 
 BATCH_BODIES = 500
+BATCH_BYTES = 8_000_000  # of bodies, each up to 3 MB; parsed they take several times as much memory
 KEPT = timedelta(days=7)  # an applied body without problems
 KEPT_TROUBLED = timedelta(days=30)  # with problems, for somebody to look at and repair
 DROPPED_AT_ONCE = 10_000  # of each
@@ -61,7 +62,7 @@ N = TypeVar("N", bound=AboutNumber)
 
 
 def apply_open(*, now: datetime, limit: int = BATCH_BODIES) -> int:
-    """Apply up to `limit` callbacks that wait, oldest first; how many.
+    """Apply up to `limit` callbacks that wait, of up to 8 MB together or one, oldest first; how many.
 
     Where the database is in trouble (a deadlock, a restart) its error comes out, and the callbacks wait for anybody.
     """
@@ -198,7 +199,7 @@ def _apply_preferences(preferences: Sequence[events.Preference], number: PhoneNu
 
 def _claim(*, now: datetime, limit: int) -> list[Body]:
     with transaction.atomic(), connection.cursor() as cursor:
-        cursor.execute(_CLAIM, [now + settings.CALLBACK_LEASE, now, limit])
+        cursor.execute(_CLAIM, [now, limit, now + settings.CALLBACK_LEASE, BATCH_BYTES])
         return [Body(key, app, at, bytes(raw)) for key, app, at, raw in sorted(cursor.fetchall())]
 
 
@@ -221,12 +222,19 @@ def _mark(parsed: Sequence[tuple[Body, Parsed]], *, now: datetime) -> None:
         Callback.objects.filter(pk=key).update(applied_at=now, leased_until=None, problems=problems)
 
 
+# Sizes are known without reading the bodies: PostgreSQL keeps them beside where these are.
 _CLAIM = """
+WITH open AS MATERIALIZED (
+  SELECT id, octet_length(body) AS bytes FROM inbound_callback
+  WHERE applied_at IS NULL AND (leased_until IS NULL OR leased_until < %s)
+  ORDER BY id LIMIT %s FOR UPDATE SKIP LOCKED
+), summed AS (
+  SELECT id, sum(bytes) OVER up_to_here AS bytes, row_number() OVER up_to_here AS place FROM open
+  WINDOW up_to_here AS (ORDER BY id)
+)
 UPDATE inbound_callback c SET leased_until = %s
-FROM (SELECT id FROM inbound_callback
-      WHERE applied_at IS NULL AND (leased_until IS NULL OR leased_until < %s)
-      ORDER BY id LIMIT %s FOR UPDATE SKIP LOCKED) open
-WHERE c.id = open.id RETURNING c.id, c.app_id, c.received_at, c.body
+FROM summed WHERE c.id = summed.id AND (summed.bytes <= %s OR summed.place = 1)
+RETURNING c.id, c.app_id, c.received_at, c.body
 """
 _DROP = """
 DELETE FROM inbound_callback WHERE id IN (

@@ -19,6 +19,7 @@ from kaanha.whatsapp.cloud_api.events import Receipt
 KEPT = timedelta(days=30)  # an unmatched receipt
 RETRY = timedelta(seconds=5)  # before an unmatched receipt is tried again, then twice as long each time
 RETRY_BATCH = 500
+BATCH = 2000  # of one transaction: its messages stay locked until it ends
 # Statuses that move a message; `played` is a read, the rest (deleted, warning, tomorrow's) change nothing.
 MEANING = {"sent": Status.SENT, "delivered": Status.DELIVERED, "read": Status.READ, "played": Status.READ}
 
@@ -26,9 +27,15 @@ MEANING = {"sent": Status.SENT, "delivered": Status.DELIVERED, "read": Status.RE
 def apply(receipts: Sequence[Receipt], *, app: int, now: datetime) -> int:
     """Apply receipts to the messages they are about; how many found theirs. The others are kept and tried again.
 
-    One transaction, about ten statements whatever the number. `app` is the key of the app that signed the callback: a
+    A transaction, about ten statements, for every 2,000. `app` is the key of the app that signed the callback: a
     receipt only ever touches messages of that app's numbers.
     """
+    return sum(
+        _apply_batch(receipts[start : start + BATCH], app=app, now=now) for start in range(0, len(receipts), BATCH)
+    )
+
+
+def _apply_batch(receipts: Sequence[Receipt], *, app: int, now: datetime) -> int:
     with transaction.atomic():
         matched = _match(receipts, [app] * len(receipts))
         holds = _write([(receipts[place], *found) for place, found in matched.items()], now=now)

@@ -107,6 +107,37 @@ def test_a_large_body_costs_as_many_queries_as_a_small_one(stored, sent):
     assert queries(2) == queries(200)
 
 
+def test_more_receipts_than_one_transaction_takes_all_count(stored, sent, monkeypatch):
+    monkeypatch.setattr(receipts, "BATCH", 3)
+    rows = sent(7)
+    stored(statuses(rows))
+    transactions, keep = [], receipts._keep
+    monkeypatch.setattr(receipts, "_keep", lambda *args, **named: transactions.append(keep(*args, **named)))
+
+    apply()
+
+    assert counting.funnel(rows[0].dispatch_id) == counting.Funnel(7, dispatched=7, sent=7, delivered=7)
+    assert len(transactions) == 3
+
+
+@pytest.mark.parametrize(("sizes", "taken"), [([3, 3, 3, 1], [2, 2]), ([3, 9, 1], [1, 1, 1]), ([9, 9], [1, 1])])
+def test_a_batch_is_bounded_by_its_bytes_and_takes_at_least_one_body(number, monkeypatch, sizes, taken):
+    monkeypatch.setattr(applying, "BATCH_BYTES", 8_000)
+    for size in sizes:
+        Callback.objects.create(app=number.account.app, body=b" " * size * 1000, received_at=NOW)
+
+    assert [applying.apply_open(now=NOW) for _ in taken] == taken
+    assert applying.apply_open(now=NOW) == 0
+
+
+def test_a_batch_by_bytes_takes_the_oldest_and_leases_no_other(number):
+    bodies = [Callback(app=number.account.app, body=b" " * 3_000_000, received_at=NOW) for _ in range(3)]
+    Callback.objects.bulk_create(bodies)
+
+    assert [body.id for body in applying._claim(now=NOW, limit=500)] == [bodies[0].pk, bodies[1].pk]
+    assert [body.id for body in applying._claim(now=NOW, limit=500)] == [bodies[2].pk]
+
+
 def test_one_bad_among_thousands_is_named_and_the_others_count(stored, sent):
     rows = sent(500)
     value = statuses(rows)
