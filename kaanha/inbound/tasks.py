@@ -1,16 +1,20 @@
 """Celery's doors to the callbacks."""
 
+from datetime import timedelta
+
 from celery import shared_task
 from django.utils import timezone
 
 from kaanha.inbound import applying
 
+TURN = timedelta(seconds=5)  # then the worker hears its other lanes; beat asks again every second
+
 
 @shared_task(expires=5)
 def apply_callbacks() -> int:
-    """Apply what has come in, batch by batch, until nothing waits. Losing or doubling a call is harmless."""
-    applied = 0
-    while batch := applying.apply_open(now=timezone.now()):
+    """Apply what has come in, batch by batch, for about five seconds. Losing or doubling a call is harmless."""
+    applied, until = 0, timezone.now() + TURN
+    while (now := timezone.now()) < until and (batch := applying.apply_open(now=now)):
         applied += batch
     return applied
 

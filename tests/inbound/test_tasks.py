@@ -1,0 +1,40 @@
+"""Celery's doors to the callbacks."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from kaanha.inbound import applying, tasks
+
+NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """A list whose only member is the time."""
+    told = [NOW]
+    monkeypatch.setattr(tasks.timezone, "now", lambda: told[0])
+    return told
+
+
+def test_steady_traffic_keeps_no_worker_for_ever(monkeypatch, clock):
+    """The next poke goes on: four that never ended took every thread of the worker."""
+    turns = []
+
+    def apply_open(*, now):
+        turns.append(now)
+        clock[0] += timedelta(seconds=2)
+        return 500 if len(turns) < 100 else 0
+
+    monkeypatch.setattr(applying, "apply_open", apply_open)
+
+    assert tasks.apply_callbacks() == 1500
+    assert turns == [NOW, NOW + timedelta(seconds=2), NOW + timedelta(seconds=4)]
+
+
+def test_what_waits_is_applied_until_nothing_does(monkeypatch, clock):
+    waiting = [500, 3, 0]
+    monkeypatch.setattr(applying, "apply_open", lambda *, now: waiting.pop(0))
+
+    assert tasks.apply_callbacks() == 503
+    assert waiting == []
