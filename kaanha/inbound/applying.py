@@ -16,10 +16,12 @@ from typing import Protocol, TypeVar
 
 from django.conf import settings
 from django.db import Error, InterfaceError, OperationalError, connection, transaction
+from django.db.models import Q
 
 from contacts import consent
 from contacts.models import Contact
 from kaanha.inbound.models import Callback
+from kaanha.lib import phone
 from kaanha.messaging import holding, inbox, receipts
 from kaanha.whatsapp import news
 from kaanha.whatsapp.cloud_api import events
@@ -188,13 +190,19 @@ def _report_strangers(facts: Parsed, numbers: dict[str, PhoneNumber]) -> None:
 def _apply_preferences(preferences: Sequence[events.Preference], number: PhoneNumber) -> None:
     """The person's own switch for marketing at WhatsApp, in the order in which it was turned."""
     for preference in sorted(preferences, key=lambda p: p.at):
-        known = Contact.objects.of(number.organization_id)
-        if preference.wa_id:
-            found = known.filter(phone=f"+{preference.wa_id}") | known.filter(wa_id=preference.wa_id)
-        else:
-            found = known.filter(user_id=preference.user_id or "")
+        found = Contact.objects.of(number.organization_id).filter(_known_by(preference))
         act = consent.stop_marketing if preference.value == "stop" else consent.resume_marketing
         act(list(found.values_list("pk", flat=True)), at=preference.at)
+
+
+def _known_by(preference: events.Preference) -> Q:
+    """The rows of that person: by the number as we may have it, by WhatsApp's spelling, by the user id."""
+    known = Q(pk=None)
+    if preference.wa_id:
+        known |= Q(phone__in=phone.spellings(preference.wa_id)) | Q(wa_id=preference.wa_id)
+    if preference.user_id:
+        known |= Q(user_id=preference.user_id)
+    return known
 
 
 def _claim(*, now: datetime, limit: int) -> list[Body]:

@@ -301,18 +301,53 @@ def test_auto_tag_rules_put_their_tag_on_whoever_writes_a_match(stored, number):
     assert ContactEvent.objects.filter(kind="tag_added", tag=tag).count() == 1
 
 
+def switch(value, at, **who):
+    """A `user_preferences` value: the person's switch for marketing at WhatsApp."""
+    one = {"wa_id": "919800000077", "category": "marketing_messages", "value": value, "timestamp": at} | who
+    return metadata() | {"user_preferences": [{key: said for key, said in one.items() if said}]}
+
+
 def test_metas_marketing_switch_is_remembered_and_lifted_by_meta_only(stored, number):
     contact = ContactFactory(organization=number.organization, phone="+919800000077")
-
-    def switch(value, at):
-        one = {"wa_id": "919800000077", "category": "marketing_messages", "value": value, "timestamp": at}
-        return metadata() | {"user_preferences": [one]}
 
     stored(switch("stop", 1795000000), field="user_preferences")
     apply()
     assert (fresh(contact).marketing_opted_out_at, fresh(contact).opted_in) == (at(1795000000), True)
     stored(switch("resume", 1795000010), field="user_preferences")
     apply()
+    assert fresh(contact).marketing_opted_out_at is None
+
+
+@pytest.mark.parametrize(
+    ("stored_as", "told_as"),
+    [
+        ({"phone": "+5511987654321"}, {"wa_id": "551187654321"}),
+        ({"phone": "+525512345678"}, {"wa_id": "5215512345678"}),
+        ({"phone": "+541123456789"}, {"wa_id": "5491123456789"}),
+        ({"phone": "+919800000077"}, {"wa_id": "919800000077"}),
+        ({"phone": "+919800000077", "wa_id": "911800000077"}, {"wa_id": "911800000077"}),
+        ({"phone": None, "user_id": "IN.1"}, {"wa_id": None, "user_id": "IN.1"}),
+        ({"phone": None, "user_id": "IN.1"}, {"wa_id": "919800000077", "user_id": "IN.1"}),
+    ],
+)
+def test_metas_marketing_switch_finds_people_however_whatsapp_spells_them(stored, number, stored_as, told_as):
+    contact = ContactFactory(organization=number.organization, **stored_as)
+    others = [ContactFactory(organization=number.organization), ContactFactory(**stored_as)]
+    stored(switch("stop", 1795000000, **told_as), field="user_preferences")
+
+    apply()
+
+    assert fresh(contact).marketing_opted_out_at == at(1795000000)
+    assert [fresh(other).marketing_opted_out_at for other in others] == [None, None]
+
+
+def test_a_stop_of_marketing_that_comes_after_a_newer_resume_changes_nothing(stored, number):
+    contact = ContactFactory(organization=number.organization, phone="+919800000077")
+    stored(switch("resume", 1795000010), field="user_preferences")
+    apply()
+    stored(switch("stop", 1795000000), field="user_preferences")
+    apply()
+
     assert fresh(contact).marketing_opted_out_at is None
 
 
