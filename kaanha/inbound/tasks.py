@@ -6,6 +6,7 @@ from celery import shared_task
 from django.utils import timezone
 
 from kaanha.inbound import applying
+from kaanha.messaging import receipts
 
 TURN = timedelta(seconds=5)  # then the worker hears its other lanes; beat asks again every second
 
@@ -21,8 +22,9 @@ def apply_callbacks() -> int:
 
 @shared_task(expires=3600)
 def drop_old_callbacks() -> int:
-    """Delete bodies that were applied a week ago, and a month ago those with problems."""
+    """Delete bodies applied a week ago, a month ago with problems, and receipts that matched nothing for a month."""
     dropped = 0
-    while batch := applying.drop_old(now=timezone.now()):
-        dropped += batch
+    for drop in (applying.drop_old, receipts.drop_old):
+        while batch := drop(now=timezone.now()):
+            dropped += batch
     return dropped

@@ -283,7 +283,10 @@ class UnmatchedReceipt(models.Model):
     class Meta:
         # A receipt is known by (wamid, status): Meta repeats itself.
         constraints = [models.UniqueConstraint(fields=["wamid", "status"], name="unmatched_receipt_once")]
-        indexes = [models.Index(fields=["next_try_at"], name="unmatched_receipt_due")]
+        indexes = [
+            models.Index(fields=["next_try_at"], name="unmatched_receipt_due"),  # the sweep
+            models.Index(fields=["received_at"], name="unmatched_receipt_old"),  # the clean-up
+        ]
 
     def __str__(self) -> str:
         return self.wamid

@@ -19,6 +19,8 @@ from kaanha.whatsapp.cloud_api.events import Receipt
 KEPT = timedelta(days=30)  # an unmatched receipt
 RETRY = timedelta(seconds=5)  # before an unmatched receipt is tried again, then twice as long each time
 RETRY_BATCH = 500
+RETRY_ROUNDS = 10  # of one sweep, which has other things to do
+DROPPED_AT_ONCE = 10_000
 BATCH = 2000  # of one transaction: its messages stay locked until it ends
 # Statuses that move a message; `played` is a read, the rest (deleted, warning, tomorrow's) change nothing.
 MEANING = {"sent": Status.SENT, "delivered": Status.DELIVERED, "read": Status.READ, "played": Status.READ}
@@ -45,18 +47,37 @@ def _apply_batch(receipts: Sequence[Receipt], *, app: int, now: datetime) -> int
 
 
 def apply_kept(*, now: datetime, limit: int = RETRY_BATCH) -> int:
-    """Try kept receipts again that are due; how many found their message. Those over 30 days old are dropped."""
-    UnmatchedReceipt.objects.filter(received_at__lt=now - KEPT).delete()
+    """Try kept receipts again that are due, up to ten times `limit`; how many found their message."""
+    found = 0
+    for _ in range(RETRY_ROUNDS):
+        tried, matched = _try_again(now=now, limit=limit)
+        found += matched
+        if tried < limit:
+            break
+    return found
+
+
+def drop_old(*, now: datetime) -> int:
+    """Delete receipts that matched nothing for thirty days; how many went this time."""
+    old = UnmatchedReceipt.objects.filter(received_at__lt=now - KEPT).order_by("received_at")
+    dropped, _ = UnmatchedReceipt.objects.filter(pk__in=old.values("pk")[:DROPPED_AT_ONCE]).delete()
+    return dropped
+
+
+def _try_again(*, now: datetime, limit: int) -> tuple[int, int]:
+    """One batch of kept receipts that are due: how many there were, and how many found their message."""
     with transaction.atomic():
         due = UnmatchedReceipt.objects.filter(next_try_at__lte=now).order_by("next_try_at", "pk")
         kept = list(due.select_for_update(skip_locked=True)[:limit])
+        if not kept:
+            return 0, 0
         receipts = [_thaw(row.receipt) for row in kept]
         matched = _match(receipts, [row.app_id for row in kept])
         holds = _write([(receipts[place], *found) for place, found in matched.items()], now=now)
         UnmatchedReceipt.objects.filter(pk__in=[kept[place].pk for place in matched]).delete()
         _postpone([row for place, row in enumerate(kept) if place not in matched], now=now)
     settling.hold_all(holds, now=now)
-    return len(matched)
+    return len(kept), len(matched)
 
 
 def _match(receipts: Sequence[Receipt], apps: Sequence[int]) -> dict[int, tuple[int, int | None]]:

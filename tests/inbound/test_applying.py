@@ -5,6 +5,7 @@ from itertools import permutations
 
 import pytest
 from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
 from contacts import consent
 from contacts.models import AutoTagRule, ConsentChange, Contact, ContactEvent
@@ -148,13 +149,26 @@ def test_a_status_for_a_message_not_known_yet_is_kept_and_applied_later(stored, 
     assert (fresh(message).status, UnmatchedReceipt.objects.count()) == ("delivered", 0)
 
 
-def test_an_unmatched_receipt_is_dropped_after_thirty_days(stored, number):
+def test_a_flood_of_kept_receipts_is_tried_in_one_sweep_up_to_a_bound(stored, number, monkeypatch):
+    monkeypatch.setattr(receipts, "RETRY_ROUNDS", 3)
+    stored(*(status(f"wamid.{count}", "delivered") for count in range(8)))
+    apply()
+    due = UnmatchedReceipt.objects.filter(next_try_at__lte=NOW + receipts.RETRY)
+
+    assert receipts.apply_kept(now=NOW + receipts.RETRY, limit=2) == 0
+    assert due.count() == 2
+    receipts.apply_kept(now=NOW + receipts.RETRY, limit=2)
+    assert due.count() == 0
+
+
+def test_an_unmatched_receipt_is_dropped_after_thirty_days_and_not_by_the_sweep(stored, number):
     stored(status("wamid.unknown", "delivered"))
     apply()
 
-    receipts.apply_kept(now=NOW + timedelta(days=29))
-    assert UnmatchedReceipt.objects.count() == 1
     receipts.apply_kept(now=NOW + timedelta(days=31))
+    assert receipts.drop_old(now=NOW + timedelta(days=30)) == 0
+    assert UnmatchedReceipt.objects.count() == 1
+    assert receipts.drop_old(now=NOW + timedelta(days=30, seconds=1)) == 1
     assert UnmatchedReceipt.objects.count() == 0
 
 
@@ -479,6 +493,15 @@ def test_the_clean_up_finds_what_is_old_by_its_indexes(db):
         plan = "\n".join(line for (line,) in cursor.fetchall())
     assert "using callback_applied" in plan
     assert "using callback_troubled" in plan
+
+
+def test_the_clean_up_finds_old_receipts_by_an_index(db):
+    with connection.cursor() as cursor:
+        cursor.execute("SET LOCAL enable_seqscan = off")
+        with CaptureQueriesContext(connection) as captured:
+            receipts.drop_old(now=NOW)
+        cursor.execute(f"EXPLAIN {captured[0]['sql']}")
+        assert "unmatched_receipt_old" in "\n".join(line for (line,) in cursor.fetchall())
 
 
 def test_no_partial_index_of_ours_asks_for_the_null_of_json(db):

@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from kaanha.inbound import applying, tasks
+from kaanha.messaging import receipts
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 
@@ -38,3 +39,12 @@ def test_what_waits_is_applied_until_nothing_does(monkeypatch, clock):
 
     assert tasks.apply_callbacks() == 503
     assert waiting == []
+
+
+def test_the_hourly_clean_up_drops_bodies_and_receipts_until_nothing_is_left(monkeypatch, clock):
+    bodies, unmatched = [10_000, 1, 0], [3, 0]
+    monkeypatch.setattr(applying, "drop_old", lambda *, now: bodies.pop(0))
+    monkeypatch.setattr(receipts, "drop_old", lambda *, now: unmatched.pop(0))
+
+    assert tasks.drop_old_callbacks() == 10_004
+    assert (bodies, unmatched) == ([], [])
