@@ -8,6 +8,7 @@ from typing import Any
 
 from django.conf import settings
 
+from contacts.models import first_name
 from kaanha.messaging.models import SkipReason
 from templates_app.models import MessageTemplate
 
@@ -35,7 +36,7 @@ class Addressee:
 
     def values(self) -> dict[str, str]:
         """What variables may be filled with: the attributes by name, the contact's own fields above them."""
-        own = {"name": self.name, "first_name": self.name.split()[0] if self.name.strip() else "", "email": self.email}
+        own = {"name": self.name, "first_name": first_name(self.name), "email": self.email}
         attributes = self.attributes if isinstance(self.attributes, dict) else {}
         free = {str(name): "" if value is None else str(value) for name, value in attributes.items()}
         return free | {f"attributes.{name}": value for name, value in free.items()} | own | {"phone": self.phone or ""}
