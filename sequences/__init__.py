@@ -1,1 +1,1 @@
-"""Step by step, to each: drip sequences."""
+"""Step by step, to each: the room of the drip sequences, which are not built yet."""
