@@ -100,7 +100,7 @@ def _read(body: Body) -> Parsed:
     facts = events.parse(body.raw, received_at=body.received_at)
     if body.again:
         # Where the last word counts and rows don't say when it was spoken, an old one would undo a newer.
-        for news in (facts.preferences, facts.template_categories, facts.template_qualities, facts.number_updates):
+        for news in (facts.template_categories, facts.template_qualities, facts.number_updates):
             news.clear()
     return facts
 

@@ -73,7 +73,6 @@ def test_a_replay_repeats_nothing_that_was_heard_before(stored, number, replay):
 
 
 def test_an_old_wish_does_not_undo_a_newer_one(stored, number, replay):
-    """Without `Body.again` the old stop stood again after the replay: a contact doesn't know when it was lifted."""
     contact = ContactFactory(organization=number.organization, phone="+919800000077")
 
     def switch(value, at):
@@ -89,6 +88,18 @@ def test_an_old_wish_does_not_undo_a_newer_one(stored, number, replay):
 
     contact.refresh_from_db()
     assert contact.marketing_opted_out_at is None
+
+
+def test_a_wish_of_somebody_who_became_a_contact_later_is_heard_by_a_replay(stored, number, replay):
+    one = {"wa_id": "919800000077", "category": "marketing_messages", "value": "stop", "timestamp": 1795000000}
+    stored(metadata() | {"user_preferences": [one]}, "nonsense", field="user_preferences")
+    apply()
+    contact = ContactFactory(organization=number.organization, phone="+919800000077")
+
+    replay()
+
+    contact.refresh_from_db()
+    assert contact.marketing_opted_out_at == datetime.fromtimestamp(1795000000, UTC)
 
 
 def test_since_chooses_all_of_that_time_and_with_problems_only_the_troubled(stored, number, replay):
