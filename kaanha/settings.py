@@ -8,6 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from django.core.exceptions import ImproperlyConfigured
+from kombu import Exchange, Queue
 
 from kaanha import environment, servers
 from kaanha.environment import LOG_LEVELS, env
@@ -169,6 +170,11 @@ REDIS_URL = environment.redis("REDIS_URL", default=LOCAL_URLS["REDIS_URL"])
 CELERY_BROKER_URL = REDIS_URL
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_DEFAULT_QUEUE = "default"
+# Named, so that a worker without -Q serves all lanes. Each has its own exchange, or one message would reach all three.
+CELERY_TASK_QUEUES = [Queue(lane, Exchange(lane), routing_key=lane) for lane in ("default", "callbacks", "send")]
+# Sending is waiting, and the pool of database connections lives in one process.
+CELERY_WORKER_POOL = "threads"
+CELERY_WORKER_CONCURRENCY = environment.whole("WORKER_CONCURRENCY", default=16, least=1)
 CELERY_TASK_ACKS_LATE = True
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False

@@ -45,7 +45,7 @@ IDLE = 0.05  # seconds between two looks while there is nothing to take
 GATHER = 0.05  # seconds of the rate that make a claim worth while
 RESERVED = 30  # of UNSETTLED, kept free for a number that has just got something to send
 DATABASE_PAUSE = 0.5  # seconds between tries while PostgreSQL is away
-WATCHED, WATCHED_LEAST = 100, 20  # the last requests, of which most must reach Meta
+WATCHED, WATCHED_LEAST = 40, 20  # the last requests, of which most must reach Meta
 
 P = ParamSpec("P")
 R = TypeVar("R")
