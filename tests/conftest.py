@@ -1,9 +1,14 @@
 """What every test may ask for."""
 
+import signal
+
 import pytest
 
 from kaanha.messaging import sending
 from kaanha.simulator import Simulator
+
+# A job in the background is started with Ctrl-C ignored, and would hand that down to every program the tests start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
