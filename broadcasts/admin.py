@@ -26,13 +26,12 @@ from kaanha.lib.errors import Refusal
 from kaanha.messaging import counting
 from kaanha.messaging.counting import Funnel
 from kaanha.messaging.models import SkipReason
-from kaanha.messaging.policy import Addressee
+from kaanha.messaging.policy import Addressee, is_marketing
 from kaanha.organizations.access import Area
 from kaanha.organizations.owned_admin import OwnedAdmin, chip, moment
 from kaanha.whatsapp.cloud_api import errors
 from templates_app import rendering
 from templates_app.admin import bubble
-from templates_app.models import MessageTemplate
 
 STATUS_COLORS = {
     Status.DRAFT: "",
@@ -209,7 +208,7 @@ class BroadcastAdmin(OwnedAdmin):
             "problems": preflight.problems(broadcast),
             "at": moment(broadcast.scheduled_at) if broadcast.scheduled_at else "",
             "zone": broadcast.organization.timezone,
-            "marketing": broadcast.template.category == MessageTemplate.Category.MARKETING,
+            "marketing": is_marketing(broadcast.template.category),
             "ahead": Broadcast.objects.of(broadcast.organization_id).filter(status__in=RUNNING).first(),
         }
         return self.page(request, "kaanha/broadcast_confirm.html", title="Confirm", original=broadcast, **context)
