@@ -19,7 +19,7 @@ from unfold.contrib.filters.admin import ChoicesDropdownFilter
 from unfold.decorators import display
 
 from broadcasts import audience, launch, preflight, report
-from broadcasts.forms import BroadcastForm, shown_text
+from broadcasts.forms import BroadcastForm
 from broadcasts.models import Broadcast, PauseReason, Status
 from contacts.models import Contact
 from kaanha.lib.errors import Refusal
@@ -27,6 +27,7 @@ from kaanha.messaging import counting
 from kaanha.messaging.counting import Funnel
 from kaanha.messaging.models import SkipReason
 from kaanha.messaging.policy import Addressee, is_marketing
+from kaanha.messaging.variable_forms import mapped_bubble
 from kaanha.organizations.access import Area
 from kaanha.organizations.owned_admin import OwnedAdmin, chip, moment
 from kaanha.whatsapp.cloud_api import errors
@@ -167,13 +168,12 @@ class BroadcastAdmin(OwnedAdmin):
         broadcast = self.found(request, object_id) if object_id else None
         form_class: Any = self.get_form(request, broadcast, change=broadcast is not None)
         form = form_class(request.POST, instance=broadcast)
-        context = {**message_of(form), "message_url": request.path}
-        return render(request, "kaanha/broadcast_message.html", context)
+        return render(request, "kaanha/message_rows.html", {**form.message(), "message_url": request.path})
 
     def render_change_form(self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         form = context["adminform"].form
         broadcast = kwargs.get("obj")
-        context.update(message_of(form))
+        context.update(form.message())
         context["message_url"] = self.url("message_of", broadcast.pk) if broadcast else self.url("message")
         context["nothing_to_send"] = (
             not form.fields["template"].queryset.exists() if "template" in form.fields else True
@@ -348,13 +348,6 @@ def _launch(broadcast: Broadcast, *, later: bool) -> str:
     return f"{broadcast.name} goes out on {moment(broadcast.scheduled_at)}."
 
 
-def message_of(form: BroadcastForm) -> dict[str, Any]:
-    """What the fragment with variables and preview needs."""
-    template = form.chosen_template() if "template" in form.fields else None
-    shown = bubble(template, form.shown_texts()) if template else ""
-    return {"chosen": template, "variable_rows": list(form.rows()), "bubble": shown}
-
-
 def filled(broadcast: Broadcast, contacts: list[Contact]) -> SafeString:
     """The message as the first recipient would read it; with [fields] where there is none, or it can't be filled."""
     template = broadcast.template
@@ -364,7 +357,7 @@ def filled(broadcast: Broadcast, contacts: list[Contact]) -> SafeString:
             return bubble(template, filler.texts(_values(contacts[0])))
     except (Refusal, rendering.MissingVariable):
         logger.debug("Broadcast %s can't be filled for its first recipient", broadcast.pk)
-    return bubble(template, {key: shown_text(one) for key, one in broadcast.variables.items()})
+    return mapped_bubble(template, broadcast.variables)
 
 
 def _values(contact: Contact) -> dict[str, str]:
