@@ -237,7 +237,8 @@ def _unite(contact: Contact, twin: Contact, *, at: datetime) -> None:
     if twin.marketing_switched_at:
         switch = consent.stop_marketing if twin.marketing_opted_out_at else consent.resume_marketing
         switch([contact.pk], at=twin.marketing_switched_at)
-    Contact.objects.filter(pk=twin.pk).update(user_id=f"united:{twin.pk}", deleted_at=at, updated_at=at)
+    Contact.objects.filter(pk=twin.pk).update(user_id=f"united:{twin.pk}", updated_at=at)
+    consent.delete([twin.pk], source=ConsentSource.INBOUND, at=at)
 
 
 _FIND = """

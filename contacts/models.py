@@ -178,7 +178,10 @@ class ContactTag(models.Model):
 
 
 class ContactEvent(OwnedModel):
-    """Something that a sequence may start from, appended in the transaction that did it, handled once by a sweep."""
+    """Something that a sequence may start from or end by.
+
+    Appended in the transaction that did it, handled once by a sweep.
+    """
 
     PUBLIC_KIND = "ce"
 
@@ -187,6 +190,8 @@ class ContactEvent(OwnedModel):
     class Kind(models.TextChoices):
         CREATED = "created", "Contact created"
         TAG_ADDED = "tag_added", "Tag added"
+        OPTED_OUT = "opted_out", "Opted out"
+        DELETED = "deleted", "Contact deleted"
 
     kind = models.CharField(max_length=10, choices=Kind.choices)
     contact = models.ForeignKey(Contact, on_delete=models.CASCADE, related_name="+", db_index=False)

@@ -259,7 +259,11 @@ class TestUserIds:
         assert contact.marketing_opted_out_at == EPOCH
         assert (twin.user_id, twin.deleted_at) == (f"united:{twin.pk}", LATER)
         assert ContactTag.objects.filter(contact=contact, tag=tag).exists()
-        assert events() == before
+        # Nobody put the tag on now; the refusal went over, and the twin is no more.
+        assert events()[len(before) :] == [
+            (organization.pk, "opted_out", contact.pk, "inbound", EPOCH),
+            (organization.pk, "deleted", twin.pk, "inbound", LATER),
+        ]
         assert welcome(organization, [writes(None, user_id="IN.1", wamid="wamid.2")]) == {"wamid.2": contact.pk}
 
     def test_who_resumed_our_marketing_without_a_number_has_resumed_it_with_one(self, organization):

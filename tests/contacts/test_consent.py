@@ -1,10 +1,11 @@
 from datetime import timedelta
 
 import pytest
+from django.db import transaction
 
 from contacts import consent
 from contacts.consent import Word
-from contacts.models import ConsentChange, ConsentSource, Contact
+from contacts.models import ConsentChange, ConsentSource, Contact, ContactEvent
 from tests.contacts.threads import at_once
 from tests.factories import EPOCH, ContactFactory, OrganizationFactory, UserFactory
 
@@ -20,6 +21,11 @@ def summary(contact: Contact) -> tuple:
 def history(contact: Contact) -> list[tuple]:
     changes = ConsentChange.objects.filter(contact=contact).order_by("id")
     return list(changes.values_list("opted_in", "source", "proof", "at"))
+
+
+def events() -> list[tuple]:
+    told = ContactEvent.objects.order_by("id")
+    return list(told.values_list("organization_id", "kind", "contact_id", "tag_id", "source", "at", "handled_at"))
 
 
 def never_asked(**fields):
@@ -203,6 +209,54 @@ class TestOptOut:
         assert consent.opt_out([contact.pk], source=INBOUND, proof="wamid.stop", at=LATER) == [contact.pk]
         assert consent.opt_in([contact.pk], source=IMPORT, proof="list", at=LATER) == []
 
+    @pytest.mark.parametrize("source", ConsentSource)
+    def test_an_event_tells_of_it_whoever_said_so(self, source):
+        one, two, other = ContactFactory(), ContactFactory(), ContactFactory()
+
+        consent.opt_out([two.pk, one.pk], source=source, proof="", at=EPOCH)
+
+        assert events() == [
+            (one.organization_id, "opted_out", one.pk, None, source, EPOCH, None),
+            (two.organization_id, "opted_out", two.pk, None, source, EPOCH, None),
+        ]
+        assert other.pk not in ContactEvent.objects.values_list("contact_id", flat=True)
+
+    def test_an_event_tells_of_somebody_who_was_never_asked(self):
+        contact = never_asked()
+
+        consent.opt_out([contact.pk], source=IMPORT, proof="", at=EPOCH)
+
+        assert [kind for _, kind, *_ in events()] == ["opted_out"]
+
+    def test_no_event_tells_of_who_was_out_before_even_where_their_own_word_replaces_ours(self):
+        contact = ContactFactory()
+        consent.opt_out([contact.pk], source=OPERATOR, proof="", at=EPOCH)
+        before = events()
+
+        consent.opt_out([contact.pk], source=IMPORT, proof="", at=LATER)
+        consent.opt_out([contact.pk], source=INBOUND, proof="wamid.stop", at=LATER)
+
+        assert events() == before
+        assert len(history(contact)) == 2
+
+    def test_every_opt_out_has_its_event_when_they_had_come_back(self):
+        contact = ContactFactory()
+        consent.opt_out([contact.pk], source=INBOUND, proof="wamid.1", at=EPOCH)
+        consent.opt_in([contact.pk], source=INBOUND, proof="wamid.2", at=EPOCH)
+        consent.opt_out([contact.pk], source=INBOUND, proof="wamid.3", at=LATER)
+
+        assert [(kind, at) for _, kind, _, _, _, at, _ in events()] == [("opted_out", EPOCH), ("opted_out", LATER)]
+
+    def test_an_event_is_undone_with_what_it_tells(self):
+        contact = ContactFactory()
+
+        with transaction.atomic():
+            consent.opt_out([contact.pk], source=API, proof="", at=EPOCH)
+            consent.delete([contact.pk], at=EPOCH)
+            transaction.set_rollback(True)
+
+        assert events() == []
+
     def test_it_costs_the_same_however_many(self, django_assert_num_queries):
         contacts = [ContactFactory().pk for _ in range(5)]
 
@@ -282,6 +336,49 @@ def test_deleting_marks_and_reviving_brings_back_with_history():
     contact.refresh_from_db()
     assert (contact.deleted_at, contact.opt_out_source) == (None, "inbound")
     assert len(history(contact)) == 1
+
+
+@pytest.mark.django_db
+def test_an_event_tells_once_of_every_contact_that_was_deleted(django_assert_num_queries):
+    one, two, gone = ContactFactory(), ContactFactory(), ContactFactory(deleted_at=EPOCH)
+
+    # savepoint; lock, write; release
+    with django_assert_num_queries(4):
+        assert consent.delete([two.pk, gone.pk, one.pk], at=EPOCH) == [one.pk, two.pk]
+    assert consent.delete([one.pk], at=LATER, source=API) == []
+
+    assert events() == [
+        (one.organization_id, "deleted", one.pk, None, "operator", EPOCH, None),
+        (two.organization_id, "deleted", two.pk, None, "operator", EPOCH, None),
+    ]
+    consent.revive([one.pk], at=LATER)
+    consent.delete([one.pk], at=LATER, source=API)
+    assert events()[2:] == [(one.organization_id, "deleted", one.pk, None, "api", LATER, None)]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_two_at_once_delete_a_contact_with_one_event():
+    contacts = [ContactFactory().pk for _ in range(20)]
+
+    deleted = at_once(
+        lambda: consent.delete(contacts, at=EPOCH),
+        lambda: consent.delete(reversed(contacts), at=EPOCH),
+    )
+
+    assert sorted(deleted, key=len) == [[], contacts]
+    assert [contact for _, _, contact, *_ in events()] == contacts
+
+
+@pytest.mark.django_db(transaction=True)
+def test_two_at_once_opt_a_contact_out_with_one_event():
+    contacts = [ContactFactory().pk for _ in range(20)]
+
+    at_once(
+        lambda: consent.opt_out(contacts, source=API, proof="", at=EPOCH),
+        lambda: consent.opt_out(reversed(contacts), source=INBOUND, proof="", at=EPOCH),
+    )
+
+    assert [contact for _, _, contact, *_ in events()] == contacts
 
 
 @pytest.mark.django_db(transaction=True)

@@ -196,6 +196,7 @@ class TestConsent:
         assert counts(summary) == (0, 1, 0, 0, 0)
         assert (contact.opted_in, contact.opted_out_at, contact.opt_out_source) == (False, LATER, "import")
         assert ConsentChange.objects.get().proof == "import people.csv line 2"
+        assert events() == [("opted_out", contact.phone, None, "import", LATER)]
 
     def test_who_opted_out_themselves_stays_out_with_a_warning(self, load, organization):
         known = ContactFactory(organization=organization)

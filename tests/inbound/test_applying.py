@@ -244,6 +244,8 @@ def test_stop_words_opt_out_at_once_and_stay_so(stored, number, word):
     assert fresh(contact).opted_in is False
     change = ConsentChange.objects.get(opted_in=False)
     assert (change.contact, change.source, change.proof) == (contact, "inbound", "wamid.IN1")
+    event = ContactEvent.objects.get()
+    assert (event.kind, event.contact, event.source, event.at) == ("opted_out", contact, "inbound", change.at)
 
 
 def test_start_opts_in_again(stored, number):
