@@ -1,1 +1,1 @@
-"""Step by step, to each: the room of the drip sequences, which are not built yet."""
+"""Step by step, to each: the room of the drip sequences."""
