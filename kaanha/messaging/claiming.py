@@ -20,7 +20,7 @@ from django.db import connection, transaction
 
 from kaanha.lib import public_ids
 from kaanha.lib.errors import Refusal
-from kaanha.messaging import caps, counting, policy, reach
+from kaanha.messaging import caps, counting, policy, reach, step_news
 from kaanha.messaging.models import Dispatch, Message, SkipReason
 from kaanha.messaging.policy import Addressee
 from kaanha.whatsapp.cloud_api import payloads
@@ -303,6 +303,7 @@ def _skip(skipped: list[tuple[_Case, SkipReason]], reserved: Collection[int], *,
         cursor.execute(_SKIP, [now, [row.id for row in rows], [str(reason) for _, reason in skipped]])
     given = {case.row.contact_id: case.row.id for case, _ in skipped if case.is_marketing}
     caps.give_back({contact: message for contact, message in given.items() if contact in reserved}, now=now)
+    step_news.tell([row.id for row in rows])
     difference = counting.Difference()
     for row in rows:
         difference.changed(row.dispatch_id, counting.QUEUED, counting.SKIPPED)

@@ -10,6 +10,7 @@ from django.db import connection, transaction
 
 from contacts import arriving, consent, tagging
 from contacts.models import ConsentSource
+from kaanha.messaging import step_news
 from kaanha.messaging.models import REPLY_WINDOW, InboundMessage
 from kaanha.whatsapp.cloud_api.events import Inbound
 from kaanha.whatsapp.models import PhoneNumber
@@ -44,6 +45,7 @@ def attach_replies(messages: Sequence[Inbound], number: PhoneNumber) -> None:
         cursor.execute(_ANSWERED, [REPLY_WINDOW.total_seconds(), number.organization_id, wamids])
         answered = cursor.fetchall()
         cursor.execute(_REPLIED, [list(column) for column in zip(*answered, strict=True)] or [[], [], []])
+        step_news.tell([message for (message,) in cursor.fetchall()])
         cursor.execute(_REPLY_TO, [[inbound for inbound, *_ in answered], [message for _, message, _ in answered]])
 
 
@@ -115,7 +117,7 @@ WITH answered AS (
   SELECT m.id, a.at FROM messaging_message m JOIN answered a ON a.message = m.id
   WHERE m.replied_at IS NULL OR m.replied_at > a.at ORDER BY m.id FOR UPDATE OF m
 )
-UPDATE messaging_message m SET replied_at = locked.at FROM locked WHERE m.id = locked.id
+UPDATE messaging_message m SET replied_at = locked.at FROM locked WHERE m.id = locked.id RETURNING m.id
 """
 _REPLY_TO = """
 UPDATE messaging_inboundmessage i SET reply_to_id = a.message

@@ -9,9 +9,9 @@ from datetime import datetime
 
 from django.db import connection, transaction
 
-from kaanha.messaging import caps, counting, policy
+from kaanha.messaging import caps, counting, policy, step_news
 from kaanha.messaging.fates import Row
-from kaanha.messaging.models import RECEIVED, Status
+from kaanha.messaging.models import RECEIVED, WAITING, Status
 
 _LOADED = [field.name for field in fields(Row)]
 # What a change may write; `id` and the rest only identify.
@@ -33,8 +33,8 @@ _TYPES = {
 def changing(ids: Collection[int], *, now: datetime, skip_locked: bool = False) -> Iterator[dict[int, Row]]:
     """The rows with these ids, locked in id order; what the body changes in them is written at its end.
 
-    Caps and counters follow from the change by themselves. Must be the last thing of its transaction, which it opens;
-    five statements at the most, whatever the number of rows.
+    Caps, what the sequences are told and counters follow from the change by themselves. Must be the last thing of its
+    transaction, which it opens; seven statements at the most, whatever the number of rows.
     """
     with transaction.atomic():
         rows = _locked(ids, skip_locked=skip_locked)
@@ -43,6 +43,7 @@ def changing(ids: Collection[int], *, now: datetime, skip_locked: bool = False) 
         changed = [row for key, row in rows.items() if row != before[key]]
         _write(changed)
         _follow_with_caps(changed, before, now=now)
+        step_news.tell([row.id for row in changed if row.status not in WAITING and row.status != before[row.id].status])
         difference = counting.Difference()
         for row in changed:
             difference.changed(row.dispatch_id, _weight(before[row.id]), _weight(row))

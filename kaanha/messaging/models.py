@@ -198,6 +198,22 @@ class Message(OwnedModel):
         return f"{self.public_id} {self.status}"
 
 
+class StepNews(models.Model):
+    """A message of a sequence's step whose fate changed, or that was answered.
+
+    Appended in the transaction of the change, read up and deleted by the sequences. What happened is read from the
+    message; several rows may tell of the same one. See `step_news`.
+    """
+
+    message_id = models.BigIntegerField()
+
+    class Meta:
+        verbose_name_plural = "step news"
+
+    def __str__(self) -> str:
+        return f"message {self.message_id}"
+
+
 class DispatchCount(models.Model):
     """A dispatch's messages, counted. A few slots per dispatch, so that two settles seldom wait for each other.
 
