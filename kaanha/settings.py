@@ -251,4 +251,15 @@ LOGGING = {
 
 # --- API ---------------------------------------------------------------------------------------------------------
 
-REST_FRAMEWORK = {"DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"]}
+# Nobody comes in here by default: kaanha.organizations.api.OwnedAPI, the base of the views, knows keys and roles.
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": [],
+    "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
+    "DEFAULT_PARSER_CLASSES": ["kaanha.lib.api_json.JSON"],
+    "DEFAULT_RENDERER_CLASSES": ["kaanha.lib.api_json.Renderer"],
+    "DEFAULT_CONTENT_NEGOTIATION_CLASS": "kaanha.lib.api_json.Negotiation",
+    "DEFAULT_METADATA_CLASS": None,
+    "EXCEPTION_HANDLER": "kaanha.lib.api_errors.answer",
+    "URL_FORMAT_OVERRIDE": None,
+    "DATETIME_FORMAT": None,  # the renderer writes times
+}

@@ -1,0 +1,51 @@
+"""The API's table of contents: every address under /api/, with and without a slash at its end."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Any
+
+from django.http import Http404, HttpRequest, HttpResponseBase
+from django.urls import URLPattern, re_path
+from django.views import defaults
+from rest_framework.request import Request
+from rest_framework.views import APIView
+
+from kaanha.lib import api_errors
+
+PREFIX = "/api/"
+
+
+class NothingHereAPI(APIView):
+    """Every address that isn't one: 404, whoever asks and however."""
+
+    authentication_classes = []
+    permission_classes = []
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        super().initial(request, *args, **kwargs)
+        raise Http404
+
+
+def at(address: str, view: type[APIView], name: str) -> URLPattern:
+    """The view at /api/`address`."""
+    return re_path(rf"^{address}/?$", view.as_view(), name=name)
+
+
+urlpatterns = [
+    re_path(r"^[\s\S]*$", NothingHereAPI.as_view()),
+]
+
+
+def bad_request(request: HttpRequest, exception: Exception) -> HttpResponseBase:
+    """400 for what Django refuses before any view, such as a wrong Host."""
+    if request.path_info.startswith(PREFIX):
+        return api_errors.outside(HTTPStatus.BAD_REQUEST)
+    return defaults.bad_request(request, exception)
+
+
+def server_error(request: HttpRequest) -> HttpResponseBase:
+    """500 for what nobody foresaw."""
+    if request.path_info.startswith(PREFIX):
+        return api_errors.outside(HTTPStatus.INTERNAL_SERVER_ERROR)
+    return defaults.server_error(request)

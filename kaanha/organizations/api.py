@@ -1,0 +1,126 @@
+"""Whose request it is: keys and roles in the API, and the base of every view of what an organization owns.
+
+    class TagsAPI(OwnedAPI):
+        area = Area.CONTACTS
+
+        def get(self, request: Request) -> Response: ...
+
+A view outside of `OwnedAPI` lets nobody in, as the settings have it.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any, ClassVar, cast
+
+from django.contrib.auth.models import AnonymousUser
+from django.db.models import Q
+from django.utils import timezone
+from rest_framework.authentication import BaseAuthentication
+from rest_framework.exceptions import AuthenticationFailed
+from rest_framework.permissions import SAFE_METHODS, BasePermission
+from rest_framework.request import Request
+from rest_framework.views import APIView
+
+from kaanha.lib import api_json, public_ids
+from kaanha.lib.errors import Refusal
+from kaanha.organizations.access import ROLES, Access, Area, Level
+from kaanha.organizations.models import APIKey, Organization, OwnedModel
+
+SCHEME = "Bearer"
+# How exactly a key's row says when it was last used: a busy key isn't written with every request.
+USE_NOTED_EVERY = timedelta(minutes=1)
+
+
+class KeyAuthentication(BaseAuthentication):
+    """`Authorization: Bearer <key>`, and nothing else: sessions and cookies don't count. One query."""
+
+    def authenticate(self, request: Request) -> tuple[AnonymousUser, APIKey]:
+        """The key; no person stands behind it. AuthenticationFailed (401) unless it is usable."""
+        now = timezone.now()
+        key = APIKey.usable(_sent(request), now=now)
+        if key is None:
+            raise AuthenticationFailed("The API key is unknown, revoked or expired. Issue a new one in the admin.")
+        _note_use(key, now=now)
+        return AnonymousUser(), key
+
+    def authenticate_header(self, request: Request) -> str:
+        return SCHEME
+
+
+class RoleAllows(BasePermission):
+    """Reading takes a role that may view the view's area, everything else one that may change it."""
+
+    def has_permission(self, request: Request, view: Any) -> bool:
+        key = request.auth
+        if not isinstance(key, APIKey):
+            return False
+        needed = Level.VIEW if request.method in SAFE_METHODS else Level.CHANGE
+        self.message = _not_allowed(key.role, view.area, needed)
+        return Access(key.organization, key.role).level(view.area) >= needed
+
+
+class OwnedAPI(APIView):
+    """A view of what belongs to the organization of the key."""
+
+    area: ClassVar[Area]
+
+    authentication_classes = [KeyAuthentication]
+    permission_classes = [RoleAllows]
+    http_method_names = ["get", "post", "put", "patch", "delete", "head"]
+
+    now: datetime  # when the request came
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        self.now = timezone.now()
+        super().initial(request, *args, **kwargs)
+        api_json.refuse_chunked(request)
+
+    @property
+    def organization(self) -> Organization:
+        """The organization of the key that the request came with."""
+        return cast("APIKey", self.request.auth).organization
+
+    def asked(self, body: type[api_json.Body]) -> dict[str, Any]:
+        """The request's body, understood. ValidationError (422) with every fault in it."""
+        serializer = body(data=self.request.data)
+        serializer.is_valid(raise_exception=True)
+        understood: dict[str, Any] = serializer.validated_data
+        return understood
+
+    def found(self, model: type[OwnedModel], public_id: str) -> Any:
+        """The organization's row of that id. Refusal `…_not_found` for any other, whosever it is. One query."""
+        row = model.objects.of(self.organization).filter(pk=key_of(model, public_id)).first()
+        if row is None:
+            noun = model._meta.verbose_name
+            code = f"{model._meta.model_name}_not_found"
+            raise Refusal(f"There is no {noun} of this id in your organization. Check the id.", code=code)
+        return row
+
+
+def key_of(model: type[OwnedModel], public_id: str) -> int | None:
+    """The key behind a public id of that model; None for what is none. Whose row it is remains to be asked."""
+    # In upper case some letters become several, which the decoder isn't made for.
+    return public_ids.decode(model.PUBLIC_KIND, public_id) if public_id.isascii() else None
+
+
+def _sent(request: Request) -> str:
+    """The key that came with the request, as far as it looks like one. AuthenticationFailed otherwise."""
+    scheme, _, text = request.headers.get("Authorization", "").partition(" ")
+    text = text.strip()
+    if scheme.lower() != SCHEME.lower() or not text.startswith(APIKey.PREFIX):
+        raise AuthenticationFailed(f"Send an API key in the header Authorization: {SCHEME} {APIKey.PREFIX}…")
+    return text
+
+
+def _note_use(key: APIKey, *, now: datetime) -> None:
+    """Write down that the key was used, once in a while. Of many requests at once one writes."""
+    stale = now - USE_NOTED_EVERY
+    if key.last_used_at is None or key.last_used_at <= stale:
+        unnoted = Q(last_used_at=None) | Q(last_used_at__lte=stale)
+        APIKey.objects.filter(unnoted, pk=key.pk).update(last_used_at=now)
+
+
+def _not_allowed(role: str, area: Area, needed: Level) -> str:
+    able = " or ".join(name for name, levels in ROLES.items() if levels.get(area, Level.NONE) >= needed)
+    return f"A key of role {role} may not {needed.name.lower()} {area.value}. Use one of role {able}."
