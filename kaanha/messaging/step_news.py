@@ -1,7 +1,7 @@
 """What the sequences are told of their messages: a row for each whose fate changed, or that was answered.
 
-Written in the transaction of the change, before its counters, and read up by the sequences. Nobody else knows a new row:
-writing it waits for nobody.
+Written in the transaction of the change, before its counters, and read up by the sequences. A new row is nobody else's
+yet: writing it waits for nobody.
 """
 
 from __future__ import annotations

@@ -183,6 +183,16 @@ def test_they_are_told_once_of_every_receipt_that_moves_a_message(number, sent, 
     assert news() == []
 
 
+def test_they_are_not_told_of_a_receipt_that_only_fills_in_a_time(number, sent):
+    receipts.apply([receipt(sent, "read")], app=number.account.app_id, now=NOW)
+    news()
+
+    receipts.apply([receipt(sent, "delivered")], app=number.account.app_id, now=NOW)
+
+    assert (Message.objects.get().status, Message.objects.get().delivered_at) == ("read", NOW)
+    assert news() == []
+
+
 def test_several_receipts_of_a_message_in_a_batch_are_told_as_one(number, sent):
     batch = [receipt(sent, "read"), receipt(sent, "delivered")]
 
