@@ -209,6 +209,7 @@ CELERY_BEAT_SCHEDULE = {
     name: {"task": task, "schedule": seconds, "options": {"expires": seconds}}
     for name, task, seconds in (
         ("broadcasts: due, queued, finished", "broadcasts.tasks.sweep", 1.0),
+        ("sequences: triggers, timers, fates", "sequences.tasks.sweep", 1.0),
         ("messaging: wake the senders", "kaanha.messaging.tasks.wake_senders", 1.0),
         ("messaging: leases, cancellations, receipts that waited", "kaanha.messaging.tasks.sweep", 2.0),
         ("inbound: callbacks not yet applied", "kaanha.inbound.tasks.apply_callbacks", 1.0),
@@ -238,6 +239,11 @@ if not timedelta(0) < WHATSAPP_TIMEOUT <= SEND_LEASE - timedelta(seconds=2):
     )
 # How many processes may send for one phone number at the same time.
 SEND_SLOTS = environment.whole("SEND_SLOTS", default=2, least=1)
+
+# --- sequences ---------------------------------------------------------------------------------------------------
+
+# The shortest delay between two steps; demonstrations and rehearsals make it shorter.
+SEQUENCE_MIN_DELAY = timedelta(seconds=environment.seconds("SEQUENCE_MIN_DELAY_SECONDS", default=60))
 
 # --- logs --------------------------------------------------------------------------------------------------------
 

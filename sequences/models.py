@@ -89,7 +89,8 @@ class Sequence(OwnedModel):
 
     # Set where the sweep has something to do for everybody inside: nobody moves until it is done.
     spread_asked_at = models.DateTimeField(null=True, editable=False)
-    exit_asked_at = models.DateTimeField(null=True, editable=False)
+    # Everybody whose enrollment is not newer than this one has to leave.
+    exit_up_to = models.BigIntegerField(null=True, editable=False)
 
     first_activated_at = models.DateTimeField(null=True, editable=False)
     paused_at = models.DateTimeField(null=True, editable=False)

@@ -10,6 +10,7 @@ from contacts.models import Contact, Tag
 from kaanha.messaging.models import Dispatch, Message
 from kaanha.organizations.models import Membership, Organization, Role, User
 from kaanha.whatsapp.models import BusinessAccount, MetaApp, PhoneNumber, Portfolio
+from sequences.models import Sequence
 from templates_app.models import MessageTemplate
 
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
@@ -156,3 +157,14 @@ class BroadcastFactory(DjangoModelFactory[Broadcast]):
     def tags(self, create, tags):
         if tags:
             self.tags.set(tags)
+
+
+class SequenceFactory(DjangoModelFactory[Sequence]):
+    """A draft that is started by hand, without a step."""
+
+    class Meta:
+        model = Sequence
+
+    organization = factory.SubFactory(OrganizationFactory)
+    name = factory.Sequence(lambda n: f"Sequence {n}")
+    phone_number = factory.SubFactory(PhoneNumberFactory, organization=factory.SelfAttribute("..organization"))

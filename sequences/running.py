@@ -1,0 +1,131 @@
+"""The acts of a sequence's life after publishing: pause, resume, archive, cancel everybody; and holding what is broken.
+
+Each act is a compare-and-set of the status, together with what it means for the dispatches, in one transaction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from datetime import datetime, timedelta
+
+from django.db import transaction
+
+from kaanha.lib.errors import Refusal
+from kaanha.messaging import holding
+from kaanha.messaging.models import Dispatch
+from kaanha.whatsapp.cloud_api.errors import ErrorClass
+from sequences import exiting
+from sequences.models import Enrollment, ExitReason, Intake, Sequence, Status
+from sequences.publishing import PAUSED, PAUSED_DETAIL, dispatches
+from templates_app.models import MessageTemplate
+
+CANCELING = "canceling"  # why dispatches are held while everybody is being canceled
+EVERYBODY = 2**63 - 1
+# Meta may refuse a template that we believe to be approved: then it is tried again this often.
+TRY_AGAIN = timedelta(minutes=15)
+
+
+def pause(sequence: Sequence, *, now: datetime) -> None:
+    """Hold everybody where they are; a message on its way still goes."""
+    with transaction.atomic():
+        sequence.move(Status.PAUSED, paused_at=now, spread_asked_at=None)
+        for dispatch in dispatches(sequence):
+            holding.hold(dispatch.pk, reason=PAUSED, detail=PAUSED_DETAIL, now=now)
+
+
+def resume(sequence: Sequence, *, now: datetime) -> None:
+    """Let everybody go on. Who fell due meanwhile is spread out, at the sequence's rate. Refusal unless it is paused."""
+    if sequence.status != Status.PAUSED:
+        status = sequence.get_status_display().lower()
+        raise Refusal(f"Sequence {sequence.name!r} is {status}: only a paused one can be resumed.", code="wrong_status")
+    with transaction.atomic():
+        sequence.move(Status.ACTIVE, paused_at=None, spread_asked_at=now)
+        _release(sequence, (PAUSED, CANCELING), now=now)
+
+
+def archive(sequence: Sequence, *, now: datetime) -> int:
+    """End it for good, for everybody inside, too; how many those were."""
+    with transaction.atomic():
+        sequence.move(Status.ARCHIVED, archived_at=now, paused_at=None, spread_asked_at=None, exit_up_to=EVERYBODY)
+        for dispatch in dispatches(sequence):
+            holding.cancel(dispatch.pk, now=now)
+        Intake.objects.filter(sequence=sequence, finished_at=None).update(finished_at=now)
+    return _finish_exit(sequence.pk, now=now)
+
+
+def cancel_everybody(sequence: Sequence, *, now: datetime) -> int:
+    """Cancel whoever is inside now, and requests to enroll holders; how many were inside. New people may come."""
+    with transaction.atomic():
+        held = Sequence.objects.select_for_update(no_key=True).get(pk=sequence.pk)
+        newest = Enrollment.objects.filter(sequence=held).order_by("-pk").values_list("pk", flat=True).first()
+        if newest is None:
+            return 0
+        Sequence.objects.filter(pk=held.pk).update(exit_up_to=max(newest, held.exit_up_to or 0))
+        for dispatch in dispatches(held):
+            holding.hold(dispatch.pk, reason=CANCELING, detail="Everybody inside is being canceled.", now=now)
+        Intake.objects.filter(sequence=held, finished_at=None).update(finished_at=now)
+    return _finish_exit(sequence.pk, now=now)
+
+
+def finish_exits(*, now: datetime) -> int:
+    """Carry on what a crash has left of archiving and canceling; how many people were ended."""
+    return sum(
+        _finish_exit(key, now=now)
+        for key in Sequence.objects.filter(exit_up_to__isnull=False).values_list("pk", flat=True)
+    )
+
+
+def release_repaired(*, now: datetime) -> int:
+    """Release steps whose template can be sent again; how many.
+
+    Held for a template that we never saw broken, a step is tried again every quarter of an hour.
+    """
+    held = Dispatch.objects.filter(
+        kind=Dispatch.Kind.STEP,
+        held_at__isnull=False,
+        canceled_at=None,
+        hold_reason=str(ErrorClass.TEMPLATE),
+        steps__revision__sequence__status=Status.ACTIVE,
+        steps__template__status__in=MessageTemplate.SENDABLE,
+    )
+    released = 0
+    for dispatch, held_at, synced_at in held.values_list("pk", "held_at", "steps__template__synced_at").distinct():
+        if now - held_at >= TRY_AGAIN or (synced_at is not None and synced_at > held_at):
+            released += _release_one(dispatch, now=now)
+    return released
+
+
+def try_again(sequence: Sequence, *, now: datetime) -> int:
+    """Release every step that is held for trouble, on an operator's word; how many. Refusal unless it is active."""
+    if sequence.status != Status.ACTIVE:
+        raise Refusal(f"Sequence {sequence.name!r} is not active: resume it instead.", code="wrong_status")
+    trouble = Dispatch.objects.filter(steps__revision__sequence=sequence, held_at__isnull=False, canceled_at=None)
+    keys = trouble.exclude(hold_reason__in=[PAUSED, CANCELING]).distinct().values_list("pk", flat=True)
+    return sum(_release_one(key, now=now) for key in list(keys))
+
+
+def _release(sequence: Sequence, reasons: Collection[str], *, now: datetime) -> None:
+    for dispatch in dispatches(sequence):
+        if dispatch.hold_reason in reasons:
+            holding.release(dispatch.pk, now=now, per_minute=sequence.spread_per_minute)
+
+
+def _release_one(dispatch: int, *, now: datetime) -> bool:
+    rate = Sequence.objects.filter(revisions__steps__dispatch=dispatch).values_list("spread_per_minute", flat=True)
+    return holding.release(dispatch, now=now, per_minute=rate.first())
+
+
+def _finish_exit(key: int, *, now: datetime) -> int:
+    sequence = Sequence.objects.get(pk=key)
+    if sequence.exit_up_to is None:
+        return 0
+    archived = sequence.status == Status.ARCHIVED
+    reason = ExitReason.ARCHIVED if archived else ExitReason.CANCELED
+    ended = 0
+    while part := exiting.everybody(key, sequence.exit_up_to, reason, now=now):
+        ended += part
+    with transaction.atomic():
+        done = Sequence.objects.filter(pk=key, exit_up_to=sequence.exit_up_to).update(exit_up_to=None)
+        if done and Sequence.objects.filter(pk=key, status=Status.ACTIVE).exists():
+            _release(sequence, (CANCELING,), now=now)
+    return ended

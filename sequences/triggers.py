@@ -1,0 +1,89 @@
+"""What happened to contacts, read up: it enrolls people, ends enrollments and answers conditions. Each event once."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from django.db import connection, transaction
+
+from sequences import enrolling, exiting
+from sequences.counting import Tally
+
+BATCH = 10_000
+# One process at a time decides events: an exit that follows an enrollment is decided after it.
+LOCK = 0x5E90_E4CE
+
+
+def handle(*, now: datetime, limit: int = BATCH) -> int:
+    """Decide up to `limit` events of contacts, oldest first; how many. None while another process is at it.
+
+    A dozen statements, whatever the number of events. An event is decided against the revisions whose trigger was in
+    force when it happened; whoever is enrolled takes the newest.
+    """
+    with transaction.atomic(durable=True):
+        events = _claim(limit)
+        if events:
+            tally = Tally()
+            _lock_sequences(events, now)
+            enrolling.enter(_TRIGGERED, {"events": events}, now=now, tally=tally)
+            _wake(events, now)
+            _mark(events, now)
+            exiting.end(exiting.concerned_by(events), now=now, tally=tally)
+            tally.write()
+    return len(events)
+
+
+def _claim(limit: int) -> list[int]:
+    with connection.cursor() as cursor:
+        cursor.execute(_OPEN)
+        if not cursor.fetchone()[0]:
+            return []  # what most sweeps find
+        cursor.execute("SELECT pg_try_advisory_xact_lock(%s)", [LOCK])
+        if not cursor.fetchone()[0]:
+            return []
+        cursor.execute(_CLAIM, [limit])
+        return [key for (key,) in cursor.fetchall()]
+
+
+def _lock_sequences(events: list[int], now: datetime) -> None:
+    """Share-lock what may take people in: archiving ends everybody inside, and must not miss those who enter now."""
+    with connection.cursor() as cursor:
+        cursor.execute(_LOCK_SEQUENCES, {"events": events})
+
+
+def _wake(events: list[int], now: datetime) -> None:
+    """Let those look again who wait in a condition for a tag that was put on."""
+    with connection.cursor() as cursor:
+        cursor.execute(_WAKE, [events, now, now])
+
+
+def _mark(events: list[int], now: datetime) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE contacts_contactevent SET handled_at = %s WHERE id = ANY(%s)", [now, events])
+
+
+_OPEN = "SELECT EXISTS (SELECT FROM contacts_contactevent WHERE handled_at IS NULL)"
+_CLAIM = "SELECT id FROM contacts_contactevent WHERE handled_at IS NULL ORDER BY id LIMIT %s"
+_TRIGGERED = """
+SELECT r.sequence_id, v.contact_id, r.trigger, v.at
+FROM contacts_contactevent v
+JOIN sequences_revision r ON r.organization_id = v.organization_id
+  AND r.published_at <= v.at AND (r.superseded_at IS NULL OR v.at < r.superseded_at)
+  AND ((v.kind = 'created' AND r.trigger = 'contact_created')
+    OR (v.kind = 'tag_added' AND r.trigger = 'tag_added' AND r.trigger_tag_id = v.tag_id))
+JOIN sequences_sequence s ON s.id = r.sequence_id AND (s.archived_at IS NULL OR v.at < s.archived_at)
+WHERE v.id = ANY(%(events)s)
+"""
+_LOCK_SEQUENCES = f"""
+SELECT id FROM sequences_sequence WHERE id IN (SELECT sequence_id FROM ({_TRIGGERED}) AS t) ORDER BY id FOR SHARE
+"""
+_WAKE = """
+WITH waiting AS MATERIALIZED (
+  SELECT e.id FROM sequences_enrollment e JOIN sequences_step st ON st.id = e.step_id
+  WHERE e.ended_at IS NULL AND e.entered_at IS NOT NULL AND st.kind = 'condition' AND (e.contact_id, st.tag_id) IN (
+    SELECT contact_id, tag_id FROM contacts_contactevent WHERE id = ANY(%s) AND kind = 'tag_added')
+    AND e.next_run_at > %s
+  ORDER BY e.id FOR UPDATE OF e
+)
+UPDATE sequences_enrollment e SET next_run_at = %s FROM waiting WHERE e.id = waiting.id
+"""

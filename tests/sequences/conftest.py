@@ -1,0 +1,133 @@
+"""A controlled clock around the whole engine: months of a sequence without sleeping."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from contacts import tagging
+from contacts.models import ContactEvent, Tag
+from kaanha.messaging import fates, ledger
+from kaanha.messaging.models import Message, SkipReason, Status
+from kaanha.whatsapp.cloud_api.errors import ErrorClass, Verdict
+from sequences import advancing, enrolling, publishing, triggers, waking
+from sequences.models import Enrollment, Sequence, Source
+from tests.factories import ContactFactory, PhoneNumberFactory, SequenceFactory, TagFactory, TemplateFactory
+
+START = datetime(2026, 3, 2, 10, 0, tzinfo=UTC)  # a Monday
+REFUSED = Verdict(
+    error_class=ErrorClass.RECIPIENT, code=131026, text="Message undeliverable", words="", follow_up_after=None
+)
+
+
+class Stage:
+    """An organization with a number, two templates and a clock. `now` moves only by `wait`."""
+
+    def __init__(self) -> None:
+        self.now = START
+        self.number = PhoneNumberFactory()
+        self.organization = self.number.organization
+        self.welcome = self.template("welcome")
+        self.offer = self.template("offer")
+
+    def template(self, name: str, **fields) -> object:
+        return TemplateFactory(organization=self.organization, account=self.number.account, name=name, **fields)
+
+    def contact(self, **fields):
+        return ContactFactory(organization=self.organization, **fields)
+
+    def tag(self, name: str) -> Tag:
+        return TagFactory(organization=self.organization, name=name)
+
+    def message(self, key: str = "m", template=None, **fields) -> dict:
+        return {"id": key, "type": "message", "template": (template or self.welcome).public_id} | fields
+
+    def delay(self, key: str = "d", **span: int) -> dict:
+        return {"id": key, "type": "delay", "delay": span}
+
+    def if_tag(self, key: str, tag: Tag, yes=None, no=None, **fields) -> dict:
+        return _paths({"id": key, "type": "condition", "if": {"tag": tag.public_id}} | fields, yes, no)
+
+    def if_reached(self, key: str, step: str, reached: str, yes=None, no=None, **fields) -> dict:
+        return _paths({"id": key, "type": "condition", "if": {"step": step, "reached": reached}} | fields, yes, no)
+
+    def if_field(self, key: str, field: str, op: str, value=None, yes=None, no=None, **fields) -> dict:
+        test = {"field": field, "is": op} | ({} if value is None else {"value": value})
+        return _paths({"id": key, "type": "condition", "if": test} | fields, yes, no)
+
+    def draft(self, *steps: dict, **fields) -> Sequence:
+        return SequenceFactory(organization=self.organization, phone_number=self.number, draft=list(steps), **fields)
+
+    def active(self, *steps: dict, **fields) -> Sequence:
+        sequence = self.draft(*steps, **fields)
+        publishing.activate(sequence, now=self.now)
+        return sequence
+
+    def enroll(self, sequence: Sequence, *contacts) -> list[Enrollment]:
+        outcomes = enrolling.enroll(sequence, [c.pk for c in contacts], source=Source.API, now=self.now)
+        assert [one.code for one in outcomes] == [""] * len(contacts)
+        self.run()
+        return [Enrollment.objects.get(pk=one.enrollment_id) for one in outcomes]
+
+    def put_on(self, tag: Tag, *contacts) -> None:
+        pairs = [(contact.pk, tag.pk) for contact in contacts]
+        tagging.add_pairs(self.organization, pairs, source="operator", at=self.now)
+
+    def created(self, *contacts) -> None:
+        """What adding a contact appends beside it."""
+        for contact in contacts:
+            ContactEvent.objects.create(
+                organization=self.organization, kind="created", contact=contact, source="api", at=self.now
+            )
+
+    def wait(self, **span: float) -> None:
+        self.now += timedelta(**span)
+        self.run()
+
+    def run(self) -> None:
+        """What the sweep does, without its look for downtime: a clock that jumps is no pause."""
+        for act in (triggers.handle, enrolling.take_in, waking.wake, advancing.advance):
+            while act(now=self.now):
+                pass
+
+    def settle(self, messages: Iterable[Message] | None = None, status: str = "sent", **options) -> list[Message]:
+        """Let Meta decide about messages that are still open; all of them if none are named."""
+        rows = list(Message.objects.waiting().order_by("pk") if messages is None else messages)
+        with ledger.changing([row.pk for row in rows], now=self.now) as changing:
+            for row in changing.values():
+                _fate(row, status, now=self.now, **options)
+        self.run()
+        return rows
+
+    def sent(self, contact) -> list[str]:
+        """The templates that went out to a contact, or are about to, in order."""
+        rows = Message.objects.filter(contact=contact).select_related("template").order_by("pk")
+        return [row.template.name for row in rows]
+
+    def path(self, contact) -> list[tuple[str, str]]:
+        """(step, what became of it) of everything that the contact took."""
+        return list(Enrollment.objects.get(contact=contact).runs.order_by("at", "pk").values_list("key", "outcome"))
+
+
+def _paths(step: dict, yes, no) -> dict:
+    return step | {name: path for name, path in (("yes", yes), ("no", no)) if path is not None}
+
+
+def _fate(row, status: str, *, now: datetime, reason: str = SkipReason.FREQUENCY_CAP) -> None:
+    if status == "failed":
+        row.status, row.lease_until = Status.SENDING, None
+        fates.refuse(row, REFUSED, now=now)
+    elif status == "skipped":
+        fates.skip(row, reason, now=now)
+    elif status == "unconfirmed":
+        row.status = Status.SENDING
+        fates.lose_sight(row, "Nobody knows.", now=now)
+    else:
+        fates.receive(row, status, at=now, wamid=f"wamid.{row.id}", attempt=None, verdict=None)
+
+
+@pytest.fixture
+def stage(db):
+    return Stage()
