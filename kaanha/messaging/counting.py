@@ -76,6 +76,12 @@ class Difference:
             for place, (old, new) in enumerate(zip(before, after, strict=True), start=1):
                 sums[place] += new - old
 
+    def moved(self, source: int, target: int, counted: Vector) -> None:
+        """A message of the dispatch `source`, counted as `counted`, now belongs to `target`."""
+        for dispatch_id, sign in ((source, -1), (target, 1)):
+            for place, part in enumerate((1, *counted)):
+                self._sums[dispatch_id][place] += sign * part
+
     def write(self) -> None:
         """Add it to one slot of each dispatch, in id order. The last statement of a transaction."""
         rows = [(key, random.randrange(DispatchCount.SLOTS), *sums) for key, sums in sorted(self._sums.items())]  # noqa: S311

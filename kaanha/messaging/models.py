@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import ClassVar, Self
 
 from django.contrib.postgres.indexes import HashIndex
@@ -17,6 +17,7 @@ from templates_app.models import MessageTemplate
 
 CAP_WINDOW = timedelta(hours=24)  # MARKETING at most once per contact in it
 REPLY_WINDOW = timedelta(hours=72)  # a reply without a quote belongs to the last message within it
+PUT_OFF = datetime(9999, 1, 1, tzinfo=UTC)  # `due_at` of a message that waits until further notice
 
 
 class Dispatch(OwnedModel):

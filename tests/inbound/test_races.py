@@ -1,7 +1,5 @@
 """Two processes that apply callbacks about the same people, or the same messages, at the same time."""
 
-import contextlib
-import threading
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -12,7 +10,7 @@ from contacts.models import Contact
 from kaanha.messaging import inbox, receipts
 from kaanha.messaging.models import InboundMessage, UnmatchedReceipt
 from kaanha.whatsapp.cloud_api.events import Inbound, Receipt
-from tests.contacts.threads import at_once
+from tests.contacts.threads import at_once, meet_after
 from tests.factories import ContactFactory
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
@@ -44,21 +42,7 @@ def receipt(wamid):
 @pytest.fixture
 def meet(monkeypatch):
     """meet(module, name): both threads have come out of their first call before either goes on, if they can."""
-
-    def patch(module, name):
-        barrier, here, act = threading.Barrier(2), threading.local(), getattr(module, name)
-
-        def meeting(*args, **kwargs):
-            done = act(*args, **kwargs)
-            if not getattr(here, "met", False):
-                here.met = True
-                with contextlib.suppress(threading.BrokenBarrierError):
-                    barrier.wait(1)
-            return done
-
-        monkeypatch.setattr(module, name, meeting)
-
-    return patch
+    return lambda module, name: meet_after(monkeypatch, (module, name))
 
 
 def test_two_batches_with_stops_of_the_same_people_do_not_deadlock(number, meet):
