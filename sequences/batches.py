@@ -115,7 +115,8 @@ def _tag_test(node: Node) -> HasTag | None:
 def _people(contacts: list[int]) -> dict[int, Addressee]:
     with connection.cursor() as cursor:
         cursor.execute(_CONTACTS, [contacts])
-        return {values[0]: Addressee(*values[:-1], json.loads(values[-1])) for values in cursor.fetchall()}
+        found = [Addressee(*(*values, json.loads(attributes))) for *values, attributes in cursor.fetchall()]
+    return {one.id: one for one in found}
 
 
 def _tags(contacts: list[int], tags: Collection[int]) -> dict[int, dict[int, datetime]]:

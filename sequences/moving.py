@@ -43,13 +43,12 @@ def move(sequence: Sequence, *, now: datetime) -> Moved:
     if sequence.status not in (Status.ACTIVE, Status.PAUSED):
         status = sequence.get_status_display().lower()
         raise Refusal(f"Sequence {sequence.name!r} is {status}: nobody can be moved in it.", code="wrong_status")
-    newest = sequence.revision
+    newest: Revision = sequence.revisions.get(superseded_at=None)
     moved = 0
-    for way in _ways(sequence, newest) if newest else ():
+    for way in _ways(sequence, newest):
         while part := _move(way, newest, now=now):
             moved += part
-    inside = sequence.enrollments.inside().exclude(revision=newest) if newest else sequence.enrollments.none()
-    return Moved(moved, inside.count())
+    return Moved(moved, sequence.enrollments.inside().exclude(revision=newest).count())
 
 
 def _ways(sequence: Sequence, newest: Revision) -> list[_Way]:

@@ -34,7 +34,7 @@ def pause(sequence: Sequence, *, now: datetime) -> None:
 
 
 def resume(sequence: Sequence, *, now: datetime) -> None:
-    """Let everybody go on. Who fell due meanwhile is spread out, at the sequence's rate. Refusal unless it is paused."""
+    """Let everybody go on; who fell due meanwhile is spread out, at its rate. Refusal unless it is paused."""
     if sequence.status != Status.PAUSED:
         status = sequence.get_status_display().lower()
         raise Refusal(f"Sequence {sequence.name!r} is {status}: only a paused one can be resumed.", code="wrong_status")
@@ -90,7 +90,7 @@ def release_repaired(*, now: datetime) -> int:
     )
     released = 0
     for dispatch, held_at, synced_at in held.values_list("pk", "held_at", "steps__template__synced_at").distinct():
-        if now - held_at >= TRY_AGAIN or (synced_at is not None and synced_at > held_at):
+        if held_at is not None and (now - held_at >= TRY_AGAIN or (synced_at is not None and synced_at > held_at)):
             released += _release_one(dispatch, now=now)
     return released
 

@@ -142,7 +142,7 @@ class _Walker:
         if letter is None or letter.open:
             # Woken too early; without its message it could only wait for ever, so it is looked at again.
             look = None if letter else self.now + LOOK_AGAIN
-            return self._wait(stop, until=None, next_run_at=look, message=letter and letter.id)
+            return self._wait(stop, until=None, next_run_at=look, message=letter.id if letter else None)
         outcome = _outcome(letter)
         self._end(stop, outcome, _why(letter))
         if outcome == Outcome.SKIPPED and letter.skip_reason in ENDING:
@@ -169,7 +169,7 @@ class _Walker:
         if not met and not hopeless and deadline > self.now:
             look = FIRST_LOOK if self.walk.entered_at is None else LOOK_AGAIN
             return self._wait(
-                stop, until=deadline, next_run_at=min(deadline, self.now + look), message=letter and letter.id
+                stop, until=deadline, next_run_at=min(deadline, self.now + look), message=letter.id if letter else None
             )
         self._end(stop, Outcome.YES if met else Outcome.NO, why, until=deadline if condition.wait else None)
         self._go_on(stop.yes if met else stop.no, self.now)

@@ -1,0 +1,210 @@
+"""What became of a sequence and of each person in it, for screens, commands and other systems. Constant queries."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from django.db.models import Count
+
+from kaanha.messaging import counting as messages
+from kaanha.messaging.counting import Funnel
+from kaanha.messaging.models import Dispatch, Message
+from sequences import counting, trees
+from sequences.counting import Passage, People
+from sequences.models import (
+    INSIDE,
+    Enrollment,
+    EnrollmentStatus,
+    Revision,
+    Sequence,
+    Status,
+    Step,
+    StepRun,
+)
+
+
+@dataclass(frozen=True)
+class StepView:
+    """A step with its people. Message steps also have the funnel of everything they sent, and why they are held."""
+
+    step: Step
+    words: str
+    passage: Passage
+    funnel: Funnel | None
+    held: Dispatch | None
+
+
+@dataclass(frozen=True)
+class RunView:
+    """A step that a person took, with the message as it is now."""
+
+    run: StepRun
+    place: str
+    words: str
+    message: Message | None
+
+
+@dataclass(frozen=True)
+class Story:
+    """A person's way: what was taken, and what comes next, when, or what it waits for."""
+
+    enrollment: Enrollment
+    runs: list[RunView]
+    next: str
+    at: datetime | None
+    waits_for: str
+
+
+def steps(sequence: Sequence, revision: Revision) -> list[StepView]:
+    """The revision's steps in the order of reading. A step's numbers are those of all revisions that have it."""
+    own = list(revision.steps.select_related("dispatch", "template").order_by("position"))
+    names = trees.names(trees.parse(revision.tree), sequence.organization)
+    passages, dispatches = _by_key(sequence)
+    funnels = messages.funnels({key for keys in dispatches.values() for key in keys})
+    return [
+        StepView(
+            step=step,
+            words=trees.words(trees.parse([step.spec])[0], names),
+            passage=passages[step.key],
+            funnel=_sum(funnels[key] for key in sorted(dispatches[step.key])) if step.dispatch_id else None,
+            held=step.dispatch if step.dispatch and step.dispatch.held_at is not None else None,
+        )
+        for step in own
+    ]
+
+
+def funnels(sequences: Iterable[Sequence]) -> dict[int, Funnel]:
+    """The funnel of everything that each sequence sent. Two queries."""
+    keys = [sequence.pk for sequence in sequences]
+    rows = Step.objects.filter(revision__sequence__in=keys, dispatch__isnull=False)
+    pairs = set(rows.values_list("revision__sequence_id", "dispatch_id"))
+    found = messages.funnels({dispatch for _, dispatch in pairs})
+    return {key: _sum(found[dispatch] for owner, dispatch in sorted(pairs) if owner == key) for key in keys}
+
+
+def people(sequence: Sequence) -> People:
+    return counting.people([sequence.pk])[sequence.pk]
+
+
+def exits(sequence: Sequence) -> dict[str, int]:
+    """How many left before the end, by reason, the most frequent first."""
+    left = sequence.enrollments.filter(status=EnrollmentStatus.EXITED)
+    return dict(left.values_list("exit_reason").annotate(rows=Count("pk")).order_by("-rows", "exit_reason"))
+
+
+def refusals(sequence: Sequence) -> dict[str, int]:
+    """How many people were not enrolled, by reason, the most frequent first."""
+    return dict(sequence.refusals.values_list("code").annotate(rows=Count("pk")).order_by("-rows", "code"))
+
+
+def held(sequence: Sequence) -> list[Step]:
+    """Message steps of any revision that are held for trouble, each dispatch once, with it."""
+    if sequence.status != Status.ACTIVE:
+        return []
+    rows = Step.objects.filter(revision__sequence=sequence, dispatch__held_at__isnull=False)
+    found = rows.select_related("dispatch", "template").order_by("dispatch_id", "-revision__number")
+    return list({step.dispatch_id: step for step in reversed(found)}.values())
+
+
+def summary(sequence: Sequence) -> dict[str, Any]:
+    """The sequence as other systems see it: where it stands, its people, and every step with its numbers."""
+    revision, counts = sequence.revision, people(sequence)
+    return {
+        "id": sequence.public_id,
+        "name": sequence.name,
+        "status": sequence.status,
+        "trigger": sequence.trigger,
+        "triggerTag": sequence.trigger_tag.name if sequence.trigger_tag else None,
+        "revision": revision.number if revision else None,
+        "enrolled": counts.enrolled,
+        "inside": counts.inside,
+        "completed": counts.completed,
+        "exited": exits(sequence),
+        "refused": refusals(sequence),
+        "steps": [_told(view) for view in steps(sequence, revision)] if revision else [],
+    }
+
+
+def story(enrollment: Enrollment) -> Story:
+    """The path that a person has taken, and what comes next."""
+    runs = list(enrollment.runs.select_related("step").order_by("at", "pk"))
+    found = Message.objects.select_related("template").in_bulk([run.message for run in runs if run.message is not None])
+    revision = enrollment.revision
+    names = trees.names(trees.parse(revision.tree), enrollment.sequence.organization)
+    views = [
+        RunView(run, run.step.place, trees.words(trees.parse([run.step.spec])[0], names), found.get(run.message or 0))
+        for run in runs
+    ]
+    return Story(enrollment, views, *_next(enrollment, names))
+
+
+def _by_key(sequence: Sequence) -> tuple[dict[str, Passage], dict[str, set[int]]]:
+    """The passages and the dispatches of each step, over all revisions."""
+    rows = list(Step.objects.filter(revision__sequence=sequence).values_list("pk", "key", "dispatch_id"))
+    counts = counting.passages(pk for pk, *_ in rows)
+    passages: dict[str, Passage] = {}
+    dispatches: dict[str, set[int]] = {}
+    for pk, key, dispatch in rows:
+        passages[key] = passages.get(key, Passage()) + counts[pk]
+        dispatches.setdefault(key, set()).update({dispatch} - {None})
+    return passages, dispatches
+
+
+def _sum(parts: Iterable[Funnel]) -> Funnel:
+    vectors = [[getattr(part, column) for column in messages.COLUMNS] for part in parts]
+    return Funnel(*(sum(column) for column in zip(*vectors, strict=True)))
+
+
+def _told(view: StepView) -> dict[str, Any]:
+    passage, funnel = view.passage, view.funnel
+    told: dict[str, Any] = {
+        "id": view.step.key,
+        "place": view.step.place,
+        "type": view.step.kind,
+        "words": view.words,
+        "arrived": passage.arrived,
+        "waiting": passage.waiting,
+        "passed": passage.passed,
+        "left": passage.left,
+    }
+    if view.step.kind == Step.Kind.CONDITION:
+        told |= {"yes": passage.yes, "no": passage.no}
+    if funnel is not None:
+        told |= {"skipped": passage.skipped, "failed": passage.failed, "unconfirmed": passage.unconfirmed}
+        told |= {
+            "funnel": {column: getattr(funnel, column) for column in messages.COLUMNS} | {"waiting": funnel.waiting}
+        }
+        told |= {"held": view.held.hold_detail if view.held else None}
+    return told
+
+
+def _next(enrollment: Enrollment, names: dict[str, str]) -> tuple[str, datetime | None, str]:
+    """(the step in words, when it is run next, what keeps it waiting)."""
+    step = enrollment.step
+    if enrollment.status not in INSIDE or step is None:
+        return "", None, ""
+    return trees.words(trees.parse([step.spec])[0], names), _planned(enrollment), _waits_for(enrollment, step)
+
+
+def _planned(enrollment: Enrollment) -> datetime | None:
+    """When a wait ends: a condition is looked at more often than that."""
+    open_run = enrollment.runs.filter(ended_at=None).first()
+    return (open_run.until if open_run and open_run.until else None) or enrollment.next_run_at
+
+
+def _waits_for(enrollment: Enrollment, step: Step) -> str:
+    sequence = enrollment.sequence
+    if enrollment.status == EnrollmentStatus.PAUSED:
+        return "The enrollment is paused: resume it to let it go on."
+    if sequence.status == Status.PAUSED:
+        return "The sequence is paused: resume it to let everybody go on."
+    if step.dispatch and step.dispatch.held_at is not None:
+        return f"The step is held: {step.dispatch.hold_detail}"
+    if sequence.spread_asked_at is not None or sequence.exit_up_to is not None:
+        return "The people inside are being sorted after a pause; it goes on by itself."
+    if step.kind == Step.Kind.MESSAGE and enrollment.entered_at is not None:
+        return "Its message is waiting to be sent, or for Meta's answer."
+    return ""
