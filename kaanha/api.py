@@ -12,6 +12,7 @@ from rest_framework.request import Request
 from rest_framework.views import APIView
 
 from kaanha.lib import api_errors
+from sequences.api import EnrollAPI
 
 PREFIX = "/api/"
 
@@ -33,6 +34,7 @@ def at(address: str, view: type[APIView], name: str) -> URLPattern:
 
 
 urlpatterns = [
+    at("sequences/enroll", EnrollAPI, "enroll"),
     re_path(r"^[\s\S]*$", NothingHereAPI.as_view()),
 ]
 

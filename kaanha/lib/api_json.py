@@ -60,7 +60,12 @@ class Negotiation(BaseContentNegotiation):
 class Text(CharField):
     """A text; numbers aren't taken for one."""
 
-    default_error_messages = {"invalid": "Write it as a text, in quotes.", "blank": "It is empty. Fill it in."}
+    default_error_messages = {
+        "required": "It is missing. Send it.",
+        "null": "It is null. Send a text.",
+        "blank": "It is empty. Fill it in.",
+        "invalid": "Write it as a text, in quotes.",
+    }
 
     def to_internal_value(self, data: Any) -> str:
         if not isinstance(data, str):

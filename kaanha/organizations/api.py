@@ -83,7 +83,8 @@ class OwnedAPI(APIView):
 
     def asked(self, body: type[api_json.Body]) -> dict[str, Any]:
         """The request's body, understood. ValidationError (422) with every fault in it."""
-        serializer = body(data=self.request.data)
+        sent = self.request.data
+        serializer = body(data=[] if sent is None else sent)  # null is no object, either
         serializer.is_valid(raise_exception=True)
         understood: dict[str, Any] = serializer.validated_data
         return understood
