@@ -5,12 +5,13 @@ A claim share-locks the dispatches that it takes from, so once one of these has 
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
+from typing import Any
 
-from django.db import transaction
-from django.db.models import Exists, F, OuterRef, Q
+from django.db import connection, transaction
+from django.db.models import Exists, OuterRef, Q
 
-from kaanha.messaging.models import Dispatch, Message
+from kaanha.messaging.models import PUT_OFF, Dispatch, Message
 
 
 def hold(dispatch_id: int, *, reason: str, detail: str, now: datetime) -> bool:
@@ -27,18 +28,18 @@ def hold_account(waba_id: str, *, app: int, reason: str, detail: str, now: datet
     return sum(hold(key, reason=reason, detail=detail, now=now) for key in live.values_list("pk", flat=True))
 
 
-def release(dispatch_id: int, *, now: datetime) -> bool:
+def release(dispatch_id: int, *, now: datetime, per_minute: int | None = None) -> bool:
     """Let claims pass again. False if it wasn't held.
 
-    The hour within which a message is retried stood still meanwhile.
+    With `per_minute` the messages that are overdue by now fall due one after the other from now on, at that rate, in
+    the order in which they were due. Those put off until further notice stay put off. The hour within which a message
+    is retried stood still meanwhile, and does until its turn comes.
     """
     with transaction.atomic():
         held = Dispatch.objects.select_for_update(no_key=True).filter(pk=dispatch_id, held_at__isnull=False).first()
         if held is None or held.held_at is None:
             return False
-        retried = Message.objects.filter(dispatch=held, due_at__isnull=False, first_tried_at__isnull=False)
-        locked = list(retried.select_for_update(no_key=True).order_by("pk").values_list("pk", flat=True))
-        Message.objects.filter(pk__in=locked).update(first_tried_at=F("first_tried_at") + (now - held.held_at))
+        _let_go(held.pk, held_for=now - held.held_at, per_minute=per_minute, now=now)
         Dispatch.objects.filter(pk=held.pk).update(held_at=None, hold_reason="", hold_detail="")
     return True
 
@@ -46,3 +47,29 @@ def release(dispatch_id: int, *, now: datetime) -> bool:
 def cancel(dispatch_id: int, *, now: datetime) -> bool:
     """End it: a sweep turns what is still queued into skipped. False if it was canceled already."""
     return bool(Dispatch.objects.filter(pk=dispatch_id, canceled_at=None).update(canceled_at=now))
+
+
+def _let_go(dispatch_id: int, *, held_for: timedelta, per_minute: int | None, now: datetime) -> None:
+    values: dict[str, Any] = {"dispatch": dispatch_id, "held_for": held_for, "now": now, "put_off": PUT_OFF}
+    values["overdue"] = now if per_minute else None
+    values["pause"] = timedelta(minutes=1) / per_minute if per_minute else None
+    with connection.cursor() as cursor:
+        cursor.execute(_LET_GO, values)
+
+
+# All that it changes is locked at once, in the one order. What isn't spread has no `wait`.
+_LET_GO = """
+WITH locked AS MATERIALIZED (
+  SELECT id, due_at, due_at <= %(overdue)s::timestamptz AS spread FROM messaging_message
+  WHERE dispatch_id = %(dispatch)s AND due_at IS NOT NULL AND due_at < %(put_off)s
+    AND (first_tried_at IS NOT NULL OR due_at <= %(overdue)s::timestamptz)
+  ORDER BY id FOR NO KEY UPDATE
+), placed AS (
+  SELECT id, CASE WHEN spread
+    THEN (row_number() OVER (ORDER BY due_at, id) - 1) * %(pause)s::interval END AS wait
+  FROM locked
+)
+UPDATE messaging_message m SET due_at = coalesce(%(now)s + placed.wait, m.due_at),
+  first_tried_at = m.first_tried_at + %(held_for)s + coalesce(placed.wait, interval '0')
+FROM placed WHERE m.id = placed.id
+"""
