@@ -11,39 +11,18 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from contacts.models import Contact
-from kaanha.lib import phone, public_ids
+from kaanha.lib import public_ids
 from kaanha.lib.api_json import Body, Text
 from kaanha.lib.errors import Refusal
 from kaanha.organizations.access import Area
-from kaanha.organizations.api import OwnedAPI, key_of
-from sequences import enrolling
+from kaanha.organizations.api import OwnedAPI
+from sequences import enrolling, finding
+from sequences.finding import UNKNOWN, Found, Named
 from sequences.models import Code, Enrollment, Sequence, Source
 
 MOST = 1_000  # contacts in one request
 WAYS = ("contact_id", "phone", "contacts")
-INVALID_PHONE = "invalid_phone"
 ID_PREFIX = f"{Contact.PUBLIC_KIND}_"
-
-
-@dataclass(frozen=True, slots=True)
-class Named:
-    """A contact as the caller names it: by id or by phone. `given` are the caller's own words."""
-
-    given: Any
-    id: str | None = None
-    phone: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """Who that is: the key of a contact, or why there is none."""
-
-    key: int | None
-    code: str = ""
-    message: str = ""
-
-
-UNKNOWN = Found(None, Code.CONTACT_NOT_FOUND.value, enrolling.SENTENCES[Code.CONTACT_NOT_FOUND])
 
 
 class NamedContact(serializers.Field[Named, Any, Any, Any]):
@@ -162,32 +141,13 @@ class EnrollAPI(OwnedAPI):
 
     def _enroll(self, sequence: Sequence, contacts: Listed[Named]) -> list[Result]:
         """A result for each, in the order given. Refusal unless the sequence is active."""
-        found = self._find(contacts)
+        found = finding.contacts(self.organization, contacts)
         keys = [one.key for one in found if one.key is not None]
         outcomes = iter(enrolling.enroll(sequence, keys, source=Source.API, now=self.now))
         return [
             Result.nobody(named, one) if one.key is None else Result.of(named, next(outcomes))
             for named, one in zip(contacts, found, strict=True)
         ]
-
-    def _find(self, contacts: Listed[Named]) -> list[Found]:
-        """Who they are. Ids are read, not looked up: whose contacts they are is the law's to say. One query."""
-        read = [_read(named) for named in contacts]
-        wanted = {number for number in read if isinstance(number, str)}
-        known = Contact.objects.of(self.organization).filter(phone__in=wanted).values_list("phone", "pk")
-        keys = dict(known) if wanted else {}
-        return [one if isinstance(one, Found) else Found(keys[one]) if one in keys else UNKNOWN for one in read]
-
-
-def _read(named: Named) -> Found | str:
-    """The key behind an id, or the international form of a phone, or why neither can be read."""
-    if named.id is not None:
-        key = key_of(Contact, named.id)
-        return UNKNOWN if key is None else Found(key)
-    try:
-        return phone.parse(named.phone or "").e164
-    except phone.InvalidPhone as invalid:
-        return Found(None, INVALID_PHONE, str(invalid))
 
 
 def _summary(sequence: Sequence, results: Listed[Result]) -> dict[str, Any]:

@@ -27,7 +27,8 @@ def encode(kind: str, key: int) -> str:
 def decode(kind: str, public_id: str) -> int | None:
     """The key behind a public id of `kind`; None for anything that isn't one."""
     prefix, _, letters = public_id.partition("_")
-    if prefix != kind or len(letters) != 26:
+    # Letters of other alphabets may grow when they are made capital, and what is left of them would stay in the cipher.
+    if prefix != kind or len(letters) != 26 or not letters.isascii():
         return None
     try:
         block = _ciphers()[1].update(base64.b32decode(letters.upper() + PADDING))

@@ -22,7 +22,7 @@ from rest_framework.permissions import SAFE_METHODS, BasePermission
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
-from kaanha.lib import api_json, public_ids
+from kaanha.lib import api_json
 from kaanha.lib.errors import Refusal
 from kaanha.organizations.access import ROLES, Access, Area, Level
 from kaanha.organizations.models import APIKey, Organization, OwnedModel
@@ -91,18 +91,12 @@ class OwnedAPI(APIView):
 
     def found(self, model: type[OwnedModel], public_id: str) -> Any:
         """The organization's row of that id. Refusal `…_not_found` for any other, whosever it is. One query."""
-        row = model.objects.of(self.organization).filter(pk=key_of(model, public_id)).first()
+        row = model.objects.of(self.organization).by_public_id(public_id).first()
         if row is None:
             noun = model._meta.verbose_name
             code = f"{model._meta.model_name}_not_found"
             raise Refusal(f"There is no {noun} of this id in your organization. Check the id.", code=code)
         return row
-
-
-def key_of(model: type[OwnedModel], public_id: str) -> int | None:
-    """The key behind a public id of that model; None for what is none. Whose row it is remains to be asked."""
-    # In upper case some letters become several, which the decoder isn't made for.
-    return public_ids.decode(model.PUBLIC_KIND, public_id) if public_id.isascii() else None
 
 
 def _sent(request: Request) -> str:

@@ -67,3 +67,11 @@ def test_every_thread_finds_the_same_ids():
         thread.join()
 
     assert found == [public_ids.encode("ct", 7)] * 4
+
+
+def test_letters_that_grow_in_upper_case_are_no_id_and_spoil_none_that_follow():
+    right = public_ids.encode("msg", 7)
+
+    assert public_ids.decode("msg", "msg_" + "a" * 22 + "\ufb03" * 4) is None
+
+    assert public_ids.decode("msg", right) == 7
