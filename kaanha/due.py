@@ -21,6 +21,7 @@ from broadcasts.models import Broadcast, Status
 from kaanha.inbound import applying
 from kaanha.messaging import claiming, receipts, sending, sweeping
 from kaanha.messaging.tasks import wake_senders
+from sequences import sweeping as sequences
 
 SLICE = timedelta(seconds=3)  # shorter than a worker's: whoever stops beat doesn't wait long
 NUMBERS_AT_ONCE = 32  # threads that only wait; one loop sends for all of them
@@ -69,6 +70,7 @@ def _once(now: datetime, *, seconds: float) -> Counter[str]:
         canceled=sweeping.skip_canceled(now=now),
         receipts_matched=receipts.apply_kept(now=now),
     )
+    done.update(sequences.sweep(now=now, until=now + SLICE))
     before = _broadcasts()
     launch.sweep(now=now)
     done["broadcasts_moved"] = len(before - _broadcasts())
