@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 
 from sequences.tree_nodes import Condition, Flat, Message, Node, flatten
@@ -61,8 +61,6 @@ def _quoted(node: Node, names: Mapping[str, str]) -> str:
 
 def _alterations(old: Node, new: Node, names: Mapping[str, str]) -> Iterator[str]:
     """How the content of a step differs; what stands on a condition's paths is told by the steps there."""
-    if _content(old) == _content(new):
-        return
     shown = _quoted(new, names)
     if (before := _quoted(old, names)) != shown:
         yield f"{before} becomes {shown}."
@@ -78,10 +76,6 @@ def _alterations(old: Node, new: Node, names: Mapping[str, str]) -> Iterator[str
     if old.when_capped != new.when_capped:
         does = "waits until the cap frees" if new.when_capped == "wait" else "is skipped"
         yield f"{shown} now {does} where the frequency cap forbids it."
-
-
-def _content(node: Node) -> Node:
-    return replace(node, yes=None, no=None) if isinstance(node, Condition) else node
 
 
 def _moved(old_nodes: Sequence[Node], new_nodes: Sequence[Node]) -> set[str]:

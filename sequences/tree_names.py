@@ -12,6 +12,7 @@ from django.db.models import Q
 from contacts.models import Tag
 from kaanha.lib import public_ids
 from kaanha.organizations.models import Organization
+from kaanha.whatsapp.cloud_api.events import language_code
 from sequences.tree_nodes import TYPED_TEMPLATE, Condition, Flat, HasTag, Message, Node, flatten
 from templates_app.models import MessageTemplate
 
@@ -62,8 +63,8 @@ def matching(templates: Iterable[MessageTemplate], typed: str) -> list[MessageTe
     named = [row for row in templates if row.name == name and row.status != MessageTemplate.Status.DELETED]
     if language is None:
         return named
-    exactly = [template for template in named if template.language == language]
-    return exactly or [template for template in named if template.language == language.replace("-", "_")]
+    exactly = [row for row in named if row.language == language]
+    return exactly or [row for row in named if language_code(row.language) == language_code(language)]
 
 
 def name_and_language(typed: str) -> tuple[str, str | None]:

@@ -7,6 +7,7 @@ from datetime import timedelta
 
 from sequences.tree_nodes import EVERY_DAY, WEEKDAYS, Delay, Field, HasTag, Message, Node, Reached, Until, measure
 
+_OWN_FIELDS = ("name", "first_name", "email", "phone")
 _COMPARED = {
     "equals": "Is {field} “{value}”?",
     "notEquals": "Is {field} not “{value}”?",
@@ -58,4 +59,6 @@ def _question(test: HasTag | Field | Reached, names: Mapping[str, str]) -> str:
         case Reached(step, status):
             return _REACHED[status].format(step=names.get(step, step))
         case Field(name, op, value):
-            return _COMPARED[op].format(field=name.removeprefix("attributes."), value=value or "")
+            attribute = name.removeprefix("attributes.")
+            # An attribute may be called as a field of the contact is: then it keeps its prefix.
+            return _COMPARED[op].format(field=name if attribute in _OWN_FIELDS else attribute, value=value or "")

@@ -40,6 +40,13 @@ def test_ids_are_given_out_where_they_are_missing(organization):
     assert given_out.key != inner.key
 
 
+def test_an_id_that_is_given_out_is_new_in_the_tree(monkeypatch):
+    drawn = iter(["00000001", "00000001", "00000001", "00000002"])
+    monkeypatch.setattr("sequences.tree_reading.secrets.token_hex", lambda _: next(drawn))
+
+    assert [node.key for node in parse([DELAY, DELAY])] == ["00000001", "00000002"]
+
+
 def test_what_is_left_out_is_written_in_full(organization):
     assert read([{**MESSAGE, "id": "m", "variables": None, "whenCapped": None}], organization) == [
         {"id": "m", "type": "message", "template": "tpl_x", "variables": {}, "whenCapped": "skip"}
@@ -132,6 +139,15 @@ def test_names_that_mean_nothing_or_more_than_one_thing_are_left_as_typed(organi
     assert [step["template"] for step in stored[:-1]] == written
     assert stored[-1]["if"] == {"tag": "purchased"}
     assert read(stored, organization) == stored
+
+
+def test_the_language_as_written_comes_before_another_spelling_of_it(organization):
+    meant = TemplateFactory(organization=organization, name="welcome", language="en-US")
+    TemplateFactory(organization=organization, account=meant.account, name="welcome", language="en_US")
+
+    stored = read([{"type": "message", "template": {"name": "welcome", "language": "en-US"}}], organization)
+
+    assert stored[0]["template"] == meant.public_id
 
 
 def test_nothing_of_another_organization_is_found(organization):

@@ -33,6 +33,7 @@ NAMES = {"tpl_x": "autumn_sale (en_US)", "tag_x": "purchased", "hello": "autumn_
         (condition("c", Reached("hello", "failed")), "Did autumn_sale (step 1) fail?"),
         (condition("c", Reached("gone", "replied")), "Was gone answered?"),
         (condition("c", Field("attributes.city", "equals", "{Pune}")), "Is city “{Pune}”?"),
+        (condition("c", Field("attributes.name", "equals", "x")), "Is attributes.name “x”?"),
         (condition("c", Field("city", "notEquals", "Pune")), "Is city not “Pune”?"),
         (condition("c", Field("email", "contains", "@")), "Does email contain “@”?"),
         (condition("c", Field("phone", "startsWith", "+91")), "Does phone start with “+91”?"),
