@@ -8,8 +8,9 @@ from datetime import datetime
 from django.db import connection, transaction
 
 from kaanha.messaging import queueing
+from kaanha.messaging.models import PUT_OFF, WAITING, Status
 from sequences.counting import Tally
-from sequences.models import ExitReason, Outcome
+from sequences.models import Enrollment, EnrollmentStatus, ExitReason, Outcome
 
 BATCH = 5_000
 
@@ -25,8 +26,8 @@ def end(reasons: Mapping[int, str], *, now: datetime, tally: Tally | None = None
     counts = tally or Tally()
     with transaction.atomic():
         leaving = _locked(list(reasons))
-        _write(leaving, reasons, now=now)
         queueing.withdraw([message for *_, message in leaving if message is not None], now=now)
+        _write(leaving, reasons, now=now)
         for _, sequence, step, _ in leaving:
             counts.people(sequence, "exited")
             counts.step(step, Outcome.LEFT)
@@ -42,6 +43,29 @@ def everybody(sequence: int, up_to: int, reason: ExitReason, *, now: datetime, l
         inside = [key for (key,) in cursor.fetchall()]
     end(dict.fromkeys(inside, reason), now=now)
     return len(inside)
+
+
+def tie_loose_ends(*, now: datetime, limit: int = BATCH) -> int:
+    """Look after messages that were in flight when their owner left or was paused; how many were withdrawn or put off.
+
+    Meta may have refused one for now: then it is in the queue again, where it may not stay.
+    """
+    with transaction.atomic():
+        with connection.cursor() as cursor:
+            cursor.execute(_LOOSE_ENDS, [limit])
+            ends = cursor.fetchall()
+        again = {
+            status: [message for _, one, message, state in ends if one == status and state == Status.QUEUED]
+            for status in (EnrollmentStatus.EXITED, EnrollmentStatus.PAUSED)
+        }
+        settled = [key for key, one, _, state in ends if one == EnrollmentStatus.EXITED and state not in WAITING]
+        Enrollment.objects.filter(pk__in=settled).update(message=None)
+        # One of the two at a time, for each ends with the counters.
+        if again[EnrollmentStatus.EXITED]:
+            return queueing.withdraw(again[EnrollmentStatus.EXITED], now=now)
+        if again[EnrollmentStatus.PAUSED]:
+            return queueing.put_off(again[EnrollmentStatus.PAUSED], until=None, now=now)
+    return 0
 
 
 def concerned_by(events: Collection[int]) -> dict[int, str]:
@@ -87,8 +111,16 @@ WHERE r.enrollment_id = leaving.enrollment_id AND r.ended_at IS NULL
 """
 _EXIT = """
 UPDATE sequences_enrollment e
-SET status = 'exited', exit_reason = leaving.reason, ended_at = %s, next_run_at = NULL, message = NULL
+SET status = 'exited', exit_reason = leaving.reason, ended_at = %s, next_run_at = NULL,
+  message = (SELECT m.id FROM messaging_message m WHERE m.id = e.message AND m.status = 'sending')
 FROM unnest(%s::bigint[], %s::text[]) AS leaving (id, reason) WHERE e.id = leaving.id
+"""
+# Those put off already have nothing to be done about.
+_LOOSE_ENDS = f"""
+SELECT e.id, e.status, m.id, m.status FROM sequences_enrollment e JOIN messaging_message m ON m.id = e.message
+WHERE e.status IN ('paused', 'exited') AND e.message IS NOT NULL
+  AND NOT (e.status = 'paused' AND (m.status <> 'queued' OR m.due_at >= '{PUT_OFF:%Y-%m-%d %H:%M}+00'))
+ORDER BY e.id LIMIT %s FOR UPDATE OF e SKIP LOCKED
 """
 _CONCERNED = """
 SELECT DISTINCT ON (e.id) e.id,

@@ -125,7 +125,7 @@ class Sequence(OwnedModel):
             self.refresh_from_db()
             raise Refusal(
                 f"Sequence {self.name!r} is {self.get_status_display().lower()}: it can't become "
-                f"{target.label.lower()}.",
+                f"{Status(target).label.lower()}.",
                 code="wrong_status",
             )
         self.refresh_from_db()
@@ -275,7 +275,8 @@ class Enrollment(OwnedModel):
     since = models.DateTimeField()
     entered_at = models.DateTimeField(null=True)
     next_run_at = models.DateTimeField(null=True)
-    # A message of the ledger: the one of this step, or the one that a condition waits for.
+    # A message of the ledger: the one of this step, or the one that a condition waits for. Whoever leaves while it is
+    # in flight keeps it until its fate is known.
     message = models.BigIntegerField(null=True)
     ended_at = models.DateTimeField(null=True)
 
@@ -288,7 +289,7 @@ class Enrollment(OwnedModel):
             models.CheckConstraint(condition=Q(status__in=EnrollmentStatus.values), name="enrollment_status_known"),
             models.CheckConstraint(
                 condition=Q(status__in=INSIDE, ended_at=None, step__isnull=False)
-                | (~Q(status__in=INSIDE) & Q(ended_at__isnull=False, next_run_at=None, message=None)),
+                | (~Q(status__in=INSIDE) & Q(ended_at__isnull=False, next_run_at=None)),
                 name="enrollment_inside_or_ended",
             ),
             models.CheckConstraint(
@@ -308,6 +309,12 @@ class Enrollment(OwnedModel):
             ),
             # whom a message's fate wakes
             models.Index(fields=["message"], name="enrollment_message", condition=Q(message__isnull=False)),
+            # messages in flight whose owner was paused or left meanwhile: a few at any time
+            models.Index(
+                fields=["id"],
+                name="enrollment_loose_end",
+                condition=Q(status__in=[EnrollmentStatus.PAUSED, EnrollmentStatus.EXITED], message__isnull=False),
+            ),
             # the contact's page; whom an event of the contact concerns
             models.Index(fields=["contact"], name="enrollment_contact"),
         ]

@@ -8,7 +8,7 @@ from datetime import datetime
 
 from django.utils import timezone
 
-from sequences import advancing, enrolling, running, spreading, triggers, waking
+from sequences import advancing, enrolling, exiting, running, spreading, triggers, waking
 
 
 def sweep(*, now: datetime, until: datetime | None = None) -> Counter[str]:
@@ -21,6 +21,7 @@ def sweep(*, now: datetime, until: datetime | None = None) -> Counter[str]:
     done["contact_events"] = _all(triggers.handle, now, until)
     done["holders_decided"] = _all(enrolling.take_in, now, until)
     done["fates"] = _all(waking.wake, now, until)
+    done["messages_withdrawn"] = exiting.tie_loose_ends(now=now)
     done["sequences_spread"] = spreading.spread(now=now)
     done["steps_released"] = running.release_repaired(now=now)
     done["enrollments_advanced"] = _all(advancing.advance, now, until)

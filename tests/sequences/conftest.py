@@ -9,7 +9,7 @@ import pytest
 
 from contacts import tagging
 from contacts.models import ContactEvent, Tag
-from kaanha.messaging import fates, ledger
+from kaanha.messaging import fates, ledger, step_news
 from kaanha.messaging.models import Message, SkipReason, Status
 from kaanha.whatsapp.cloud_api.errors import ErrorClass, Verdict
 from sequences import advancing, enrolling, publishing, triggers, waking
@@ -19,6 +19,9 @@ from tests.factories import ContactFactory, PhoneNumberFactory, SequenceFactory,
 START = datetime(2026, 3, 2, 10, 0, tzinfo=UTC)  # a Monday
 REFUSED = Verdict(
     error_class=ErrorClass.RECIPIENT, code=131026, text="Message undeliverable", words="", follow_up_after=None
+)
+TRANSIENT = Verdict(
+    error_class=ErrorClass.TRANSIENT, code=131016, text="Service unavailable", words="", follow_up_after=None
 )
 
 
@@ -100,6 +103,13 @@ class Stage:
                 _fate(row, status, now=self.now, **options)
         self.run()
         return rows
+
+    def reply(self, contact) -> None:
+        """The contact answers the last message that it got."""
+        last = Message.objects.filter(contact=contact, accepted_at__isnull=False).latest("pk")
+        Message.objects.filter(pk=last.pk).update(replied_at=self.now)
+        step_news.tell([last.pk])
+        self.run()
 
     def sent(self, contact) -> list[str]:
         """The templates that went out to a contact, or are about to, in order."""
