@@ -134,6 +134,22 @@ SAMPLES: list[dict[str, Any]] = [
                  {"type": "PHONE_NUMBER", "text": "Call us", "phone_number": "+15555550100"}),
     ),
     _sample(
+        "cart_saved", "UTILITY", "en_US",
+        _body("Hi {{1}}, we have put your cart aside for you.", "Asha"),
+        **_GREEN,
+    ),
+    _sample(
+        "thank_you", "UTILITY", "en_US",
+        _body("Hi {{1}}, thank you for your order. It is being packed.", "Asha"),
+        **_GREEN,
+    ),
+    _sample(
+        "last_chance", "MARKETING", "en_US",
+        _body("Hi {{1}}, your cart will be emptied tonight. Have another look.", "Asha"),
+        _OPT_OUT,
+        **_GREEN,
+    ),
+    _sample(
         "login_code", "AUTHENTICATION", "en_US",
         {"type": "BODY", "text": "{{1}} is your verification code.", "add_security_recommendation": True,
          "example": {"body_text": [["123456"]]}},
