@@ -125,11 +125,16 @@ def _shown(mapping: Mapping[str, str], example: str = "") -> str:
 
 
 def _sources(organization: int) -> list[tuple[str, str]]:
-    """What a variable can be filled with: a text, the columns of a contact, the attributes that contacts have."""
+    """What a variable can be filled with: a text, or a field of the contact."""
+    return [(TEXT, "This text"), *contact_fields(organization)]
+
+
+def contact_fields(organization: int) -> list[tuple[str, str]]:
+    """The columns of a contact and the attributes that contacts have, with what people call them. One query."""
     newest = Contact.objects.of(organization).exclude(attributes={}).order_by("-id")
     found = {name for row in newest.values_list("attributes", flat=True)[:SAMPLED] for name in row}
     attributes = sorted(found - {name for name, _ in COLUMNS}, key=str.casefold)
-    return [(TEXT, "This text"), *COLUMNS, *((name, name) for name in attributes)]
+    return [*COLUMNS, *((name, name) for name in attributes)]
 
 
 def _with(sources: list[tuple[str, str]], chosen: str | None) -> list[tuple[str, str]]:
