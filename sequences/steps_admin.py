@@ -1,0 +1,442 @@
+"""The draft of a sequence in the admin: its steps as a tree, and the form of one step."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Sequence as Listed
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlencode
+
+from django import forms
+from django.contrib import messages
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.utils.safestring import SafeString
+
+from kaanha.lib.errors import Refusal
+from kaanha.messaging.policy import is_marketing
+from kaanha.messaging.variable_forms import mapped_bubble
+from kaanha.organizations.owned_admin import OwnedAdmin, chip
+from sequences import drafting, publishing, trees
+from sequences.drafting import Gap, Step
+from sequences.models import Sequence, Status, Trigger
+from sequences.step_forms import FORMS, Draft, StepForm
+from sequences.tree_names import templates_of
+from sequences.trees import Flat, Kind, Message, Node, Problem
+from templates_app.models import MessageTemplate
+
+STATUS_COLORS = {
+    Status.DRAFT: "",
+    Status.ACTIVE: "success",
+    Status.PAUSED: "warning",
+    Status.ARCHIVED: "danger",
+}
+ICONS = {Kind.MESSAGE: "chat", Kind.DELAY: "schedule", Kind.CONDITION: "call_split"}
+ADDS = [(kind.value, kind.value.capitalize(), ICONS[kind]) for kind in Kind]
+SHOWN_AT_TOP = 8  # problems; each stands at its step as well
+
+
+@dataclass(frozen=True)
+class GapShown:
+    """A gap with the ways to fill it: with a new step, or with the one that is being moved."""
+
+    query: str
+    words: str
+    moved: str = ""
+
+
+@dataclass(frozen=True)
+class PathShown:
+    """A list of steps as the page shows it. `emptied` had steps once; one without any goes straight on."""
+
+    lines: list[Line]
+    end: GapShown | None
+    label: str = ""
+    of: str = ""
+    emptied: bool = False
+    then: str = "The sequence ends"
+
+
+@dataclass(frozen=True)
+class Line:
+    """A step as the page shows it."""
+
+    key: str
+    place: str
+    kind: str
+    icon: str
+    words: str
+    note: str
+    problems: list[str]
+    bubble: SafeString | str
+    inside: int
+    before: GapShown | None
+    may_rise: bool
+    may_sink: bool
+    moves: bool
+    paths: list[PathShown]
+
+
+@dataclass(frozen=True)
+class _Lines:
+    """Puts the lines together. `moving` is the id of the step that looks for another place."""
+
+    steps: Mapping[str, Flat]
+    names: Mapping[str, str]
+    problems: Mapping[str, list[str]]
+    templates: Mapping[str, MessageTemplate]
+    moving: str = ""
+
+    def path(self, steps: Listed[Step], *, end: str, words: str, held: bool = False, **labels: Any) -> PathShown:
+        """`held`: the list is inside the step that is being moved, so that nothing can be put there."""
+        last = bool(steps) and steps[-1]["id"] == self.moving
+        gap = None if held or last else GapShown(urlencode({"end": end}), words, self.moving)
+        lines = [self._line(steps, index, on_path=bool(end), held=held) for index in range(len(steps))]
+        return PathShown(lines, gap, **labels)
+
+    def _line(self, steps: Listed[Step], index: int, *, on_path: bool, held: bool) -> Line:
+        step = steps[index]
+        flat, node = self.steps[step["id"]], self.steps[step["id"]].node
+        moves = flat.key == self.moving
+        beside = moves or (index > 0 and steps[index - 1]["id"] == self.moving)
+        gap = GapShown(urlencode({"before": flat.key}), f"before step {flat.place}", self.moving)
+        template = self.templates.get(node.template) if isinstance(node, Message) else None
+        problems = self.problems.get(flat.key, [])
+        return Line(
+            key=flat.key,
+            place=flat.place,
+            kind=node.kind.value,
+            icon=ICONS[node.kind],
+            words=trees.words(node, self.names),
+            note=_note(node, template),
+            problems=problems,
+            # What isn't filled yet, or was written by others, may not be showable.
+            bubble=mapped_bubble(template, node.variables)
+            if template and isinstance(node, Message) and not problems
+            else "",
+            inside=drafting.inside(step),
+            before=None if held or beside else gap,
+            may_rise=on_path or index > 0,
+            may_sink=on_path or index < len(steps) - 1,
+            moves=moves,
+            paths=list(self._paths(step, flat, held=held or moves)),
+        )
+
+    def _paths(self, step: Step, flat: Flat, *, held: bool) -> Iterator[PathShown]:
+        if flat.node.kind != Kind.CONDITION:
+            return
+        for name in drafting.PATHS:
+            label = name.capitalize()
+            yield self.path(
+                step.get(name) or [],
+                end=f"{flat.key}.{name}",
+                words=f"at the end of the {label} path of step {flat.place}",
+                held=held,
+                label=label,
+                of=f"{flat.key}.{name}",
+                emptied=step.get(name) == [],
+                then=f"On to step {self.steps[flat.next].place}" if flat.next else "The sequence ends",
+            )
+
+
+@dataclass(frozen=True)
+class Edited:
+    """The step that a form is about: one of the draft, or a new one for a gap."""
+
+    kind: Kind
+    key: str
+    nodes: tuple[Node, ...]
+    gap: Gap | None = None
+    seen: str = ""
+
+    @property
+    def flat(self) -> Flat:
+        return next(step for step in trees.flatten(self.nodes) if step.key == self.key)
+
+
+class StepsPages(OwnedAdmin):
+    """The pages of the draft. Stands before OwnedAdmin in SequenceAdmin."""
+
+    def own_pages(self) -> dict[str, tuple[str, Callable[..., HttpResponse]]]:
+        return {
+            **super().own_pages(),
+            "steps": ("<path:object_id>/steps/", self.steps_view),
+            "step": ("<path:object_id>/step/", self.step_view),
+            "step_message": ("<path:object_id>/step-message/", self.step_message_view),
+            "remove": ("<path:object_id>/remove/", self.remove_view),
+        }
+
+    # --- the tree ------------------------------------------------------------------------------------------------
+
+    def steps_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """The draft as a tree. POST: one edit of it, named by `act`."""
+        self.require(request, change=request.method == "POST")
+        sequence = self.found(request, object_id)
+        if request.method == "POST":
+            return self._act(request, sequence)
+        may_edit = self.has_change_permission(request) and sequence.status != Status.ARCHIVED
+        context = _shown(sequence, moving=request.GET.get("move", "") if may_edit else "")
+        return self.page(
+            request,
+            "kaanha/sequence_steps.html",
+            title="Steps",
+            subtitle=str(sequence),
+            original=sequence,
+            may_edit=may_edit,
+            status_chip=chip(sequence.get_status_display(), STATUS_COLORS[Status(sequence.status)]),
+            **context,
+        )
+
+    def _act(self, request: HttpRequest, sequence: Sequence) -> HttpResponse:
+        name, _, rest = request.POST.get("act", "").partition(":")
+        key, _, where = rest.partition(":")
+        if name not in _ACTS:
+            raise Http404
+        change, said = _ACTS[name]
+        if name == "remove" and _count_inside(sequence, key):
+            return redirect(f"{self.url('remove', sequence.pk)}?{urlencode({'step': key})}")
+
+        def act() -> str:
+            drafting.edit(sequence, lambda tree: change(tree, key, where))
+            return said
+
+        near = _before(sequence.draft, key) if name == "remove" else key.partition(".")[0]
+        self.attempt(request, act, row=sequence)
+        return self._to_step(sequence, near)
+
+    def _to_step(self, sequence: Sequence, key: str = "") -> HttpResponse:
+        return redirect(self.url("steps", sequence.pk) + (f"#step-{key}" if key else ""))
+
+    # --- one step ------------------------------------------------------------------------------------------------
+
+    def step_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """The form of a step: `?step=ID`, or `?kind=message&before=ID` or `&end=ID.yes` for a new one."""
+        self.require(request)
+        sequence = self.found(request, object_id)
+        try:
+            edited = _edited(request, sequence)
+        except Refusal as refusal:
+            messages.error(request, str(refusal))
+            return self._to_step(sequence)
+        form = _form(request, sequence, edited)
+        save = request.method == "POST" and "_show" not in request.POST
+        if save and form.is_valid() and self._save(request, sequence, edited, form):
+            return self._to_step(sequence, edited.key)
+        return self.page(request, "kaanha/sequence_step.html", **self._around(request, sequence, edited, form))
+
+    def _save(self, request: HttpRequest, sequence: Sequence, edited: Edited, form: StepForm) -> bool:
+        def change(tree: drafting.Tree) -> drafting.Tree:
+            if edited.gap is None:
+                return drafting.replace(tree, edited.key, form.step(), seen=edited.seen)
+            return drafting.insert(tree, {**form.step(), "id": edited.key}, edited.gap)
+
+        def act() -> str:
+            drafting.edit(sequence, change)
+            return f"The {edited.kind} is {'added' if edited.gap else 'saved'}."
+
+        return self.attempt(request, act, row=sequence)
+
+    def _around(self, request: HttpRequest, sequence: Sequence, edited: Edited, form: StepForm) -> dict[str, Any]:
+        title = f"New {edited.kind}" if edited.gap else f"Step {edited.flat.place}: {edited.kind}"
+        anchor = edited.gap.before or edited.gap.end.partition(".")[0] if edited.gap else edited.key
+        context = {
+            "title": title,
+            "subtitle": str(sequence),
+            "original": sequence,
+            "form": form,
+            "kind": edited.kind.value,
+            "place": edited.flat.place,
+            "is_new": edited.gap is not None,
+            "kind_icon": ICONS[edited.kind],
+            "hidden": [("id", edited.key), ("seen", edited.seen)],
+            "published": sequence.status != Status.DRAFT,
+            "back": self.url("steps", sequence.pk) + (f"#step-{anchor}" if anchor else ""),
+        }
+        if edited.kind == Kind.MESSAGE:
+            context |= form.message() | {"message_url": self._message_url(request, sequence)}  # type: ignore[attr-defined]
+        return context
+
+    def _message_url(self, request: HttpRequest, sequence: Sequence) -> str:
+        return f"{self.url('step_message', sequence.pk)}?{request.GET.urlencode()}"
+
+    def step_message_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """The rows for variables and the preview, for what the form of a message step holds at the moment."""
+        self.require(request)
+        sequence = self.found(request, object_id)
+        try:
+            edited = _edited(request, sequence)
+        except Refusal as refusal:
+            return HttpResponse(str(refusal), status=409)
+        form: Any = _form(request, sequence, edited)
+        if edited.kind != Kind.MESSAGE:
+            raise Http404
+        context = {**form.message(), "message_url": self._message_url(request, sequence)}
+        return render(request, "kaanha/sequence_message.html", context)
+
+    # --- removing a condition with everything in it --------------------------------------------------------------
+
+    def remove_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Asks before steps go that can't be seen on the button."""
+        self.require(request)
+        sequence = self.found(request, object_id)
+        key = request.GET.get("step", "")
+        try:
+            drafting.find(sequence.draft, key)
+        except Refusal as refusal:
+            messages.error(request, str(refusal))
+            return self._to_step(sequence)
+
+        def remove(inside: int) -> str:
+            drafting.edit(sequence, lambda tree: drafting.remove(tree, key, least=inside))
+            return "The step is removed."
+
+        return self.confirmed(
+            request,
+            sequence,
+            remove,
+            title="Remove a step",
+            sentences=_removed(sequence, key),
+            button="Remove it",
+            danger=True,
+            form=_Inside(request.POST or None, initial={"inside": _count_inside(sequence, key)}),
+            back=f"{self.url('steps', sequence.pk)}#step-{key}",
+        )
+
+
+class _Inside(forms.Form):
+    """How many steps somebody was told that go with the condition."""
+
+    inside = forms.IntegerField(min_value=0, widget=forms.HiddenInput)
+
+
+_ACTS: dict[str, tuple[Callable[[drafting.Tree, str, str], drafting.Tree], str]] = {
+    "up": (lambda tree, key, _: drafting.shift(tree, key, -1), "The step is moved up."),
+    "down": (lambda tree, key, _: drafting.shift(tree, key, 1), "The step is moved down."),
+    "copy": (lambda tree, key, _: drafting.duplicate(tree, key), "The copy stands below its original."),
+    "remove": (lambda tree, key, _: drafting.remove(tree, key), "The step is removed."),
+    "straight": (lambda tree, key, _: drafting.straighten(tree, *_of(key)), "That path goes straight on."),
+    "move": (lambda tree, key, where: drafting.move(tree, key, _gap(where)), "The step is moved."),
+}
+
+
+def started_by(sequence: Sequence) -> str:
+    """What starts the sequence, in words: The tag vip is put on a contact."""
+    if sequence.trigger == Trigger.TAG_ADDED:
+        return f"The tag {sequence.trigger_tag} is put on a contact" if sequence.trigger_tag else "A tag (none chosen)"
+    return Trigger(sequence.trigger).label
+
+
+def _shown(sequence: Sequence, *, moving: str) -> dict[str, Any]:
+    """What the steps page shows of the draft, whatever its size in the same number of queries."""
+    tree = trees.read(sequence.draft, sequence.organization)
+    nodes = trees.parse(tree)
+    problems = publishing.problems(sequence)
+    steps = {step.key: step for step in trees.flatten(nodes)}
+    lines = _Lines(
+        steps=steps,
+        names=trees.names(nodes, sequence.organization),
+        problems=_by_step(problems),
+        templates={row.public_id: row for row in templates_of(nodes, sequence.organization)},
+        moving=moving if moving in steps else "",
+    )
+    newest = sequence.revision
+    return {
+        "path": lines.path(tree, end="", words="at the end"),
+        "adds": ADDS,
+        "moving": steps.get(moving),
+        "problems": problems[:SHOWN_AT_TOP],
+        "problem_count": len(problems),
+        "more_problems": max(len(problems) - SHOWN_AT_TOP, 0),
+        "newest": newest,
+        "unpublished": publishing.unpublished(sequence, newest),
+        "started_by": started_by(sequence),
+    }
+
+
+def _by_step(problems: Listed[Problem]) -> dict[str, list[str]]:
+    found = defaultdict(list)
+    for problem in problems:
+        found[problem.key].append(problem.sentence)
+    return found
+
+
+def _note(node: Node, template: MessageTemplate | None) -> str:
+    """What a message does where the cap stands in its way."""
+    if not isinstance(node, Message) or template is None or not is_marketing(template.category):
+        return ""
+    return "Waits for the 24 hours" if node.when_capped == "wait" else "Skipped within the 24 hours"
+
+
+def _edited(request: HttpRequest, sequence: Sequence) -> Edited:
+    """What the query names. 404 for nonsense, Refusal where the step or its place is gone."""
+    if sequence.status == Status.ARCHIVED:
+        raise Refusal(f"Sequence {sequence.name!r} is archived: its steps stay as they are.", code="wrong_status")
+    query = request.GET
+    if key := query.get("step"):
+        step = drafting.find(sequence.draft, key).step
+        seen = request.POST.get("seen") or drafting.fingerprint(step)
+        return Edited(Kind(step["type"]), key, _nodes(sequence, sequence.draft), seen=seen)
+    if query.get("kind") not in set(Kind):
+        raise Http404
+    gap = Gap(before=query.get("before", ""), end=query.get("end", ""))
+    key = request.POST.get("id") or drafting.new_id()
+    placeholder = {"id": key, "type": Kind.DELAY.value, "delay": {"days": 1}}
+    tree = drafting.insert(sequence.draft, placeholder, gap)
+    return Edited(Kind(query["kind"]), key, _nodes(sequence, tree), gap=gap)
+
+
+def _nodes(sequence: Sequence, tree: drafting.Tree) -> tuple[Node, ...]:
+    return trees.parse(trees.read(tree, sequence.organization))
+
+
+def _form(request: HttpRequest, sequence: Sequence, edited: Edited) -> StepForm:
+    earlier = {}
+    if edited.kind == Kind.CONDITION:
+        called = trees.names(edited.nodes, sequence.organization)
+        earlier = {message.key: called[message.key] for message in trees.earlier_messages(edited.nodes, edited.key)}
+    node = None if edited.gap else edited.flat.node
+    data = request.POST if request.method == "POST" else None
+    return FORMS[edited.kind](data, draft=Draft(sequence, earlier), node=node)
+
+
+def _of(path: str) -> tuple[str, str]:
+    """The condition and the name of its path, of what `Gap.end` says."""
+    key, _, name = path.partition(".")
+    return key, name
+
+
+def _gap(query: str) -> Gap:
+    name, _, value = query.partition("=")
+    return Gap(before=value) if name == "before" else Gap(end=value)
+
+
+def _before(tree: drafting.Tree, key: str) -> str:
+    """The step that is read before it, to look at when it is gone."""
+    keys = ["", *(spot.step["id"] for spot in drafting.spots(tree))]
+    return keys[keys.index(key) - 1] if key in keys[1:] else ""
+
+
+def _count_inside(sequence: Sequence, key: str) -> int:
+    return sum(drafting.inside(spot.step) for spot in drafting.spots(sequence.draft) if spot.step["id"] == key)
+
+
+def _removed(sequence: Sequence, key: str) -> list[str]:
+    """What goes with the step, and who asks about it."""
+    nodes = trees.parse(trees.read(sequence.draft, sequence.organization))
+    steps = {step.key: step for step in trees.flatten(nodes)}
+    named = trees.names(nodes, sequence.organization)
+    gone = {spot.step["id"] for spot in drafting.spots([drafting.find(sequence.draft, key).step])}
+    sentences = [f"Step {steps[key].place}, “{trees.words(steps[key].node, named)}”, is removed."]
+    if len(gone) > 1:
+        many = len(gone) - 1
+        sentences.append(f"The {many} steps on its paths go with it." if many > 1 else "So is the step on its path.")
+    asking = [
+        step.place
+        for step in steps.values()
+        if step.key not in gone and getattr(getattr(step.node, "test", None), "step", "") in gone
+    ]
+    if asking:
+        sentences.append(f"What asks about its messages needs another question afterward: step {', '.join(asking)}.")
+    return sentences
