@@ -7,6 +7,7 @@ import json
 import re
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
@@ -88,6 +89,24 @@ def from_shell(argv: list[str]) -> None:
         sys.exit(REFUSED)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
+
+
+def text_of(file: Path, *, limit: int) -> str:
+    """What the file holds, or standard input where it is called -.
+
+    Refusal for what can't be read as UTF-8, or has more than `limit` bytes.
+    """
+    try:
+        if str(file) == "-":
+            raw = sys.stdin.buffer.read(limit + 1)
+        else:
+            with file.open("rb") as stream:
+                raw = stream.read(limit + 1)
+        if len(raw) > limit:
+            raise Refusal(f"{file} is larger than {limit // 1000:,} kB. Divide it.", code="file_too_large")
+        return raw.decode("utf-8-sig")
+    except (OSError, ValueError) as error:
+        raise Refusal(f"{file} can't be read as text: {error}", code="file_unreadable") from error
 
 
 def without_pool() -> None:

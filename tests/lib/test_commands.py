@@ -1,13 +1,15 @@
 """One sentence on refusal, exit code 2, and the same data as JSON."""
 
 import json
-from io import StringIO
+import sys
+from io import BytesIO, StringIO, TextIOWrapper
+from pathlib import Path
 
 import pytest
 from django.core.management import call_command
 from django.db import OperationalError, ProgrammingError
 
-from kaanha.lib.commands import KaanhaCommand
+from kaanha.lib.commands import KaanhaCommand, text_of
 from kaanha.lib.errors import Refusal
 
 
@@ -133,3 +135,30 @@ def test_a_deadlock_is_not_mistaken_for_a_missing_server():
 
     with pytest.raises(OperationalError, match="deadlock"):
         run(command)
+
+
+def test_a_text_comes_from_a_file_or_from_standard_input(tmp_path, monkeypatch):
+    file = tmp_path / "a.txt"
+    file.write_bytes(b"\xef\xbb\xbfPun\xc4\x93")
+    monkeypatch.setattr(sys, "stdin", TextIOWrapper(BytesIO(file.read_bytes()), encoding="latin-1"))
+
+    assert (text_of(file, limit=8), text_of(Path("-"), limit=8)) == ("Pun\u0113", "Pun\u0113")
+
+
+@pytest.mark.parametrize(
+    ("content", "code"), [(b"\xff\xfe", "file_unreadable"), (b"123456789", "file_too_large"), (None, "file_unreadable")]
+)
+def test_what_is_no_text_is_refused(tmp_path, content, code):
+    file = tmp_path / "a.txt"
+    if content is not None:
+        file.write_bytes(content)
+
+    with pytest.raises(Refusal) as refusal:
+        text_of(file, limit=8)
+
+    assert (refusal.value.code, str(refusal.value).startswith(f"{file} ")) == (code, True)
+
+
+def test_a_folder_is_no_text(tmp_path):
+    with pytest.raises(Refusal, match="can't be read as text"):
+        text_of(tmp_path, limit=8)

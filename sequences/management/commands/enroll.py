@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -10,13 +9,14 @@ from typing import Any
 from django.core.management.base import CommandParser
 from django.utils import timezone
 
-from kaanha.lib.commands import KaanhaCommand
+from kaanha.lib.commands import KaanhaCommand, text_of
 from kaanha.lib.errors import Refusal
 from sequences import enrolling, finding
 from sequences.finding import Named
 from sequences.models import Sequence, Source
 
 SHOWN = 20  # rejected contacts that are printed
+LARGEST = 50_000_000  # bytes of a file: some three million numbers
 
 
 class Command(KaanhaCommand):
@@ -33,41 +33,60 @@ class Command(KaanhaCommand):
         self, *, sequence: str, phone: list[str], contact: list[str], file: Path | None, tag: str | None, **_: Any
     ) -> dict[str, Any]:
         chosen = finding.sequence(sequence)
-        phones = [*phone, *(_lines(file) if file else [])]
+        named = [Named(text, id=text) for text in contact] + [Named(text, phone=text) for text in phone]
         if tag is not None:
-            if phones or contact:
+            if named or file:
                 raise Refusal("Choose either --tag, or contacts by --phone, --contact and --file.", code="usage")
             return _holders(chosen, tag)
-        if not (phones or contact):
+        if file is not None:
+            return _these(chosen, [*named, *_listed(file)])
+        if not named:
             raise Refusal("Whom to enroll? Say --phone, --contact, --file or --tag.", code="usage")
-        return _these(chosen, contact, phones)
+        return _only(chosen, named[0]) if len(named) == 1 else _these(chosen, named)
 
     def tell(self, result: Any) -> None:
-        rejected = result.pop("rejected", [])
+        rejected, reasons = result.pop("rejected", []), result.pop("rejectedByReason", {})
         super().tell(result)
+        if rejected:
+            told = ", ".join(f"{reason} {count:,}" for reason, count in reasons.items())
+            self.stdout.write(f"rejected: {len(rejected):,} ({told})")
         for one in rejected[:SHOWN]:
-            self.stdout.write(f"  {one['contact']}: {one['message']}")
+            given = one["contact"] if one["contact"].isprintable() else repr(one["contact"])
+            self.stdout.write(f"  {given}: {one['message']}")
         if len(rejected) > SHOWN:
             self.stdout.write(f"  … and {len(rejected) - SHOWN:,} more; --json lists them all")
 
 
-def _these(sequence: Sequence, ids: list[str], phones: list[str]) -> dict[str, Any]:
-    named = [Named(text, id=text) for text in ids] + [Named(text, phone=text) for text in phones]
+def _only(sequence: Sequence, named: Named) -> dict[str, Any]:
+    """One contact: enrolled, or a Refusal that says why not."""
+    for one in _rejected(sequence, [named]):
+        raise Refusal(f"{one['contact']}: {one['message']}", code=one["code"])
+    return {"sequence": sequence.public_id, "enrolled": 1, "rejectedByReason": {}, "rejected": []}
+
+
+def _these(sequence: Sequence, named: list[Named]) -> dict[str, Any]:
+    """Many contacts, in batches, each a transaction: stopped in between, it can be run again."""
+    parts = [named[start : start + enrolling.BATCH] for start in range(0, len(named), enrolling.BATCH)]
+    rejected = [one for part in parts for one in _rejected(sequence, part)]
+    return {
+        "sequence": sequence.public_id,
+        "enrolled": len(named) - len(rejected),
+        "rejectedByReason": dict(Counter(one["code"] for one in rejected).most_common()),
+        "rejected": rejected,
+    }
+
+
+def _rejected(sequence: Sequence, named: list[Named]) -> list[dict[str, str]]:
+    """Enroll these contacts; who was not, in the order given, and why."""
     found = finding.contacts(sequence.organization, named)
-    keys = [one.key for one in found if one.key is not None]
+    keys = [who.key for who in found if who.key is not None]
     outcomes = iter(enrolling.enroll(sequence, keys, source=Source.COMMAND, now=timezone.now()))
-    codes = [one.code if one.key is None else next(outcomes).code for one in found]
-    rejected = [
+    codes = [who.code if who.key is None else next(outcomes).code for who in found]
+    return [
         {"contact": one.given, "code": code, "message": who.message or enrolling.SENTENCES[code]}
         for one, who, code in zip(named, found, codes, strict=True)
         if code
     ]
-    return {
-        "sequence": sequence.public_id,
-        "enrolled": len(found) - len(rejected),
-        "rejected_by_reason": dict(Counter(one["code"] for one in rejected).most_common()),
-        "rejected": rejected,
-    }
 
 
 def _holders(sequence: Sequence, name: str) -> dict[str, Any]:
@@ -76,9 +95,8 @@ def _holders(sequence: Sequence, name: str) -> dict[str, Any]:
     return {"sequence": sequence.public_id, "intake": intake.public_id, "tag": tag.name, "status": "started"}
 
 
-def _lines(file: Path) -> list[str]:
-    try:
-        text = sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise Refusal(f"{file} can't be read as text: {error}", code="file_unreadable") from error
-    return [line.strip() for line in text.splitlines() if line.strip()]
+def _listed(file: Path) -> list[Named]:
+    lines = [line.strip() for line in text_of(file, limit=LARGEST).splitlines()]
+    if not any(lines):
+        raise Refusal(f"{file} holds no phone number: write one in each line.", code="file_empty")
+    return [Named(line, phone=line) for line in lines if line]

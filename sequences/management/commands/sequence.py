@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable
-from dataclasses import asdict
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from django.core.management.base import CommandParser
+from django.db import transaction
 from django.utils import timezone
 
-from kaanha.lib.commands import KaanhaCommand
+from contacts import tagging
+from kaanha.lib.commands import KaanhaCommand, text_of
 from kaanha.lib.errors import Refusal
 from kaanha.organizations.models import Organization
 from kaanha.whatsapp.models import PhoneNumber
 from sequences import counting, finding, moving, publishing, running, trees
-from sequences.models import SPREAD_MOST, Sequence, Trigger, WhenLate
+from sequences.counting import People
+from sequences.models import SPREAD_MOST, Revision, Sequence, Status, Trigger, WhenLate
 
 NAME = 200  # characters of a sequence's name
+LARGEST = 1_000_000  # bytes of a file of steps, as in the API
+LATEST = 525_600  # minutes: a year
+LISTS = ("problems", "changes")
 
 
 class Command(KaanhaCommand):
@@ -50,7 +54,11 @@ class Command(KaanhaCommand):
             self.stdout.write(json.dumps(result["steps"], indent=2, ensure_ascii=False))
             return
         for member in result if isinstance(result, list) else [result]:
+            lists = {name: member.pop(name) for name in LISTS if name in member}
             super().tell(member)
+            for name, sentences in lists.items():
+                self.stdout.write("\n  ".join([f"{name}:", *sentences]) if sentences else f"{name}: none")
+            self.stdout.write("")
 
 
 def create(
@@ -60,6 +68,7 @@ def create(
     steps: Path,
     trigger: str,
     tag: str | None,
+    new_tag: list[str],
     exit_tag: str | None,
     exit_on_reply: bool,
     late_limit: float | None,
@@ -70,29 +79,37 @@ def create(
 ) -> dict[str, Any]:
     """A draft. Refusal for steps that can't be read, and for tags or numbers that the organization doesn't have."""
     owner = Organization.named(organization)
-    name = name.strip()
-    if not 0 < len(name) <= NAME or not name.isprintable():
-        raise Refusal(f"The name of a sequence has 1 to {NAME} characters, all on one line.", code="name_invalid")
+    name = _name(name)
     if (trigger == Trigger.TAG_ADDED) != (tag is not None):
         raise Refusal("--tag goes with --trigger tag_added, and only with it.", code="usage")
     if not 1 <= spread_per_minute <= SPREAD_MOST:
         raise Refusal(f"--spread-per-minute is between 1 and {SPREAD_MOST:,}.", code="usage")
-    if late_limit is not None and not 1 <= late_limit <= 525_600:
-        raise Refusal("--late-limit is between 1 minute and 525,600 (a year).", code="usage")
-    sequence: Sequence = Sequence.objects.create(
-        organization=owner,
-        name=name,
-        draft=trees.read(_read(steps), owner),
-        trigger=trigger,
-        trigger_tag=None if tag is None else finding.tag(owner, tag),
-        phone_number=PhoneNumber.sending_for(owner, phone_number_id),
-        exit_tag=None if exit_tag is None else finding.tag(owner, exit_tag),
-        exit_on_reply=exit_on_reply,
-        late_limit=None if late_limit is None else timedelta(minutes=late_limit),
-        when_late=when_late,
-        spread_per_minute=spread_per_minute,
-    )
+    if late_limit is not None and not 1 <= late_limit <= LATEST:
+        raise Refusal(f"--late-limit is between 1 minute and {LATEST:,} (a year).", code="usage")
+    tree = _read(steps)
+    with transaction.atomic():
+        tagging.named(owner, new_tag)
+        sequence: Sequence = Sequence.objects.create(
+            organization=owner,
+            name=name,
+            draft=trees.read(tree, owner),
+            trigger=trigger,
+            trigger_tag=None if tag is None else finding.tag(owner, tag),
+            phone_number=PhoneNumber.sending_for(owner, phone_number_id),
+            exit_tag=None if exit_tag is None else finding.tag(owner, exit_tag),
+            exit_on_reply=exit_on_reply,
+            late_limit=None if late_limit is None else timedelta(minutes=late_limit),
+            when_late=when_late,
+            spread_per_minute=spread_per_minute,
+        )
     return _check(sequence)
+
+
+def _name(given: str) -> str:
+    name = given.strip()
+    if not 0 < len(name) <= NAME or not name.isprintable():
+        raise Refusal(f"The name of a sequence has 1 to {NAME} characters, all on one line.", code="name_invalid")
+    return name
 
 
 def _check(sequence: Sequence, **_: Any) -> dict[str, Any]:
@@ -104,8 +121,11 @@ def _steps(sequence: Sequence, *, file: Path | None, **_: Any) -> dict[str, Any]
     """Print the draft's steps, or take new ones."""
     if file is None:
         return {"id": sequence.public_id, "steps": sequence.draft}
-    sequence.draft = trees.read(_read(file), sequence.organization)
-    sequence.save(update_fields=["draft", "updated_at"])
+    draft = trees.read(_read(file), sequence.organization)
+    kept = Sequence.objects.filter(pk=sequence.pk).exclude(status=Status.ARCHIVED)
+    if not kept.update(draft=draft, updated_at=timezone.now()):
+        raise Refusal(f"Sequence {sequence.name!r} is archived: its steps stay as they are.", code="wrong_status")
+    sequence.refresh_from_db()
     return _check(sequence)
 
 
@@ -146,31 +166,37 @@ def _retry(sequence: Sequence, **_: Any) -> dict[str, Any]:
 
 
 def _move(sequence: Sequence, **_: Any) -> dict[str, Any]:
-    return asdict(moving.move(sequence, now=timezone.now())) | _standing(sequence)
+    told = moving.move(sequence, now=timezone.now())
+    return {"moved": told.moved, "stayed": told.stayed} | _standing(sequence)
 
 
 def _listed(organization: Organization) -> list[dict[str, Any]]:
-    newest = Sequence.objects.of(organization).select_related("organization").order_by("-created_at", "-pk")[:50]
-    return [_standing(sequence) for sequence in newest]
+    """The newest fifty. Three queries."""
+    newest = list(Sequence.objects.of(organization).order_by("-created_at", "-pk")[:50])
+    people = counting.people([sequence.pk for sequence in newest])
+    revisions = Revision.objects.filter(sequence__in=newest, superseded_at=None)
+    current = {revision.sequence_id: revision for revision in revisions}
+    return [_line(one, current.get(one.pk), people[one.pk]) for one in newest]
 
 
 def _standing(sequence: Sequence) -> dict[str, Any]:
-    revision = sequence.revision
+    return _line(sequence, sequence.revision, counting.people([sequence.pk])[sequence.pk])
+
+
+def _line(sequence: Sequence, revision: Revision | None, people: People) -> dict[str, Any]:
     return {
         "id": sequence.public_id,
         "name": sequence.name,
         "status": sequence.status,
         "trigger": sequence.trigger,
         "revision": revision.number if revision else 0,
-        "inside": counting.people([sequence.pk])[sequence.pk].inside,
+        "inside": people.inside,
     }
 
 
 def _read(file: Path) -> Any:
     try:
-        return json.loads(sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8-sig"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise Refusal(f"{file} can't be read as text: {error}", code="file_unreadable") from error
+        return json.loads(text_of(file, limit=LARGEST))
     except (ValueError, RecursionError) as error:
         raise Refusal(f"{file} isn't JSON: {error}. Write a list of steps.", code="file_unreadable") from error
 
@@ -181,6 +207,7 @@ def _add_create(parser: CommandParser) -> None:
     parser.add_argument("--steps", required=True, type=Path, help="a file with the steps, as JSON; - reads them here")
     parser.add_argument("--trigger", choices=Trigger.values, default=Trigger.MANUAL.value)
     parser.add_argument("--tag", help="the tag that starts it")
+    parser.add_argument("--new-tag", action="append", default=[], help="create this tag if it is missing; repeatable")
     parser.add_argument("--exit-tag", help="the tag that ends it for a contact")
     parser.add_argument("--exit-on-reply", action="store_true", help="end it for whoever answers")
     parser.add_argument("--late-limit", type=float, metavar="MINUTES", help="how overdue a step may be; never too much")
