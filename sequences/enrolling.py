@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from collections.abc import Sequence as Listed
 from dataclasses import dataclass
 from datetime import datetime
@@ -99,23 +100,66 @@ def enter(wanted: str, parameters: dict[str, Any], *, now: datetime, tally: Tall
     """Decide who is `wanted`: (sequence, outcome) for each. Call it in a transaction; `tally` is for its end.
 
     `wanted` is a SELECT of (sequence_id, contact_id, source, at) with its `parameters`; `at` is the cause, from which
-    the first delay counts. Contacts of another organization than the sequence's are left out. One statement decides,
-    enrolls and records refusals; the unique constraint decides between racers.
+    the first delay counts. Contacts of another organization than the sequence's are left out. Four statements: they
+    judge, enroll, record refusals and tell. The unique constraint decides between racers.
     """
     with connection.cursor() as cursor:
-        cursor.execute(_ENTER.format(wanted=wanted), parameters | {"now": now})
-        decided = cursor.fetchall()
-    outcomes = []
-    news: list[tuple[int, str, dict[str, Any]]] = []
-    for sequence, organization, contact, enrollment, code, step, name, phone, source in decided:
-        outcomes.append((sequence, Outcome(contact, enrollment, code)))
-        if enrollment is not None:
-            tally.people(sequence, "enrolled")
-            tally.step(step, "arrived")
-            data = told(sequence, name, contact, phone, enrollment) | {"source": source}
-            news.append((organization, "sequence.enrolled", data))
-    Event.record_many(news, at=now)
-    return outcomes
+        cursor.execute(_JUDGE.format(wanted=wanted), parameters)
+        judged = [_Judged(*values) for values in cursor.fetchall()]
+        entering = [one for one in judged if not one.code]
+        cursor.execute(_ENTER, _columns([(one.sequence, one.contact, one.source, one.at) for one in entering], 4))
+        entered = {(sequence, contact): (key, step) for key, sequence, contact, step in cursor.fetchall()}
+        decided = [(one, one.code or _verdict(one, entered)) for one in judged]
+        refused = [(one.sequence, one.contact, code, one.source) for one, code in decided if code]
+        if refused:
+            cursor.execute(_REFUSE, [now, *_columns(refused, 4)])
+    for (sequence, _), (_, step) in entered.items():
+        tally.people(sequence, "enrolled")
+        tally.step(step, "arrived")
+    keys = {pair: key for pair, (key, _) in entered.items()}
+    _tell([one for one, code in decided if not code], keys, now=now)
+    return [(one.sequence, Outcome(one.contact, keys.get(one.pair), code)) for one, code in decided]
+
+
+@dataclass(frozen=True, slots=True)
+class _Judged:
+    """A contact that is wanted, and why it may not be enrolled; an empty `code` if it may."""
+
+    sequence: int
+    contact: int
+    source: str
+    at: datetime
+    organization: int
+    name: str
+    phone: str | None
+    code: str
+
+    @property
+    def pair(self) -> tuple[int, int]:
+        return self.sequence, self.contact
+
+
+def _verdict(one: _Judged, entered: Mapping[tuple[int, int], object]) -> str:
+    """Somebody else enrolled the contact since we looked: the first wins."""
+    return "" if one.pair in entered else Code.ALREADY_ENROLLED.value
+
+
+def _columns(rows: Listed[tuple[Any, ...]], width: int) -> list[list[Any]]:
+    return [list(column) for column in zip(*rows, strict=True)] if rows else [[] for _ in range(width)]
+
+
+def _tell(enrolled: Listed[_Judged], keys: Mapping[tuple[int, int], int], *, now: datetime) -> None:
+    Event.record_many(
+        [
+            (
+                one.organization,
+                "sequence.enrolled",
+                told(one.sequence, one.name, one.contact, one.phone, keys[one.pair]) | {"source": one.source},
+            )
+            for one in enrolled
+        ],
+        at=now,
+    )
 
 
 def told(sequence: int, name: str, contact: int, phone: str | None, enrollment: int) -> dict[str, Any]:
@@ -149,44 +193,41 @@ FROM unnest(%(contacts)s::bigint[]) AS asked (contact_id)
 _HOLDERS = """
 SELECT contact_id FROM contacts_contacttag WHERE tag_id = %s AND contact_id > %s ORDER BY contact_id LIMIT %s
 """
+_JUDGE = """
+WITH wanted (sequence_id, contact_id, source, at) AS MATERIALIZED ({wanted})
+SELECT DISTINCT ON (w.sequence_id, w.contact_id) w.sequence_id, w.contact_id, w.source, w.at,
+  s.organization_id, s.name, c.phone,
+  CASE
+    WHEN EXISTS (SELECT FROM sequences_enrollment e WHERE e.sequence_id = s.id AND e.contact_id = c.id)
+      THEN 'already_enrolled'
+    WHEN s.status IN ('draft', 'archived') THEN 'sequence_not_active'
+    WHEN c.deleted_at IS NOT NULL THEN 'contact_deleted'
+    WHEN NOT c.opted_in THEN 'not_opted_in'
+    WHEN EXISTS (SELECT FROM contacts_contacttag h WHERE h.contact_id = c.id AND h.tag_id = s.exit_tag_id)
+      THEN 'exit_tag'
+    ELSE '' END
+FROM wanted w
+JOIN sequences_sequence s ON s.id = w.sequence_id
+JOIN contacts_contact c ON c.id = w.contact_id AND c.organization_id = s.organization_id
+ORDER BY w.sequence_id, w.contact_id, w.at
+"""
 # A timer set to the cause: whatever comes late is overdue from the first step on.
 _ENTER = """
-WITH wanted (sequence_id, contact_id, source, at) AS MATERIALIZED ({wanted}),
-judged AS MATERIALIZED (
-  SELECT DISTINCT ON (w.sequence_id, w.contact_id) w.sequence_id, w.contact_id, w.source, w.at,
-    s.organization_id, s.name, c.phone,
-    CASE
-      WHEN EXISTS (SELECT FROM sequences_enrollment e WHERE e.sequence_id = s.id AND e.contact_id = c.id)
-        THEN 'already_enrolled'
-      WHEN s.status IN ('draft', 'archived') THEN 'sequence_not_active'
-      WHEN c.deleted_at IS NOT NULL THEN 'contact_deleted'
-      WHEN NOT c.opted_in THEN 'not_opted_in'
-      WHEN EXISTS (SELECT FROM contacts_contacttag h WHERE h.contact_id = c.id AND h.tag_id = s.exit_tag_id)
-        THEN 'exit_tag'
-      ELSE '' END AS code
-  FROM wanted w
-  JOIN sequences_sequence s ON s.id = w.sequence_id
-  JOIN contacts_contact c ON c.id = w.contact_id AND c.organization_id = s.organization_id
-  ORDER BY w.sequence_id, w.contact_id, w.at
-), entered AS (
-  INSERT INTO sequences_enrollment
-    (organization_id, sequence_id, contact_id, revision_id, step_id, status, exit_reason, source,
-     enrolled_at, since, next_run_at)
-  SELECT j.organization_id, j.sequence_id, j.contact_id, r.id, first.id, 'active', '', j.source, j.at, j.at, j.at
-  FROM judged j
-  JOIN sequences_revision r ON r.sequence_id = j.sequence_id AND r.superseded_at IS NULL
-  JOIN sequences_step first ON first.revision_id = r.id AND first.position = 0
-  WHERE j.code = '' ORDER BY j.sequence_id, j.contact_id
-  ON CONFLICT (sequence_id, contact_id) DO NOTHING RETURNING id, sequence_id, contact_id, step_id
-), decided AS (
-  SELECT j.*, e.id AS enrollment_id, e.step_id,
-    CASE WHEN j.code = '' AND e.id IS NULL THEN 'already_enrolled' ELSE j.code END AS verdict
-  FROM judged j LEFT JOIN entered e ON e.sequence_id = j.sequence_id AND e.contact_id = j.contact_id
-), refused AS (
-  INSERT INTO sequences_enrollmentrefusal (sequence_id, contact_id, code, source, at)
-  SELECT sequence_id, contact_id, verdict, source, %(now)s FROM decided WHERE verdict <> ''
-  ORDER BY sequence_id, contact_id
-  ON CONFLICT (sequence_id, contact_id, code) DO UPDATE SET at = excluded.at, source = excluded.source
-)
-SELECT sequence_id, organization_id, contact_id, enrollment_id, verdict, step_id, name, phone, source FROM decided
+INSERT INTO sequences_enrollment
+  (organization_id, sequence_id, contact_id, revision_id, step_id, status, exit_reason, source,
+   enrolled_at, since, next_run_at)
+SELECT r.organization_id, new.sequence_id, new.contact_id, r.id, first.id, 'active', '', new.source,
+  new.at, new.at, new.at
+FROM unnest(%s::bigint[], %s::bigint[], %s::text[], %s::timestamptz[]) AS new (sequence_id, contact_id, source, at)
+JOIN sequences_revision r ON r.sequence_id = new.sequence_id AND r.superseded_at IS NULL
+JOIN sequences_step first ON first.revision_id = r.id AND first.position = 0
+ORDER BY new.sequence_id, new.contact_id
+ON CONFLICT (sequence_id, contact_id) DO NOTHING RETURNING id, sequence_id, contact_id, step_id
+"""
+_REFUSE = """
+INSERT INTO sequences_enrollmentrefusal (sequence_id, contact_id, code, source, at)
+SELECT sequence_id, contact_id, code, source, %s
+FROM unnest(%s::bigint[], %s::bigint[], %s::text[], %s::text[]) AS new (sequence_id, contact_id, code, source)
+ORDER BY sequence_id, contact_id
+ON CONFLICT (sequence_id, contact_id, code) DO UPDATE SET at = excluded.at, source = excluded.source
 """
