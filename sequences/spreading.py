@@ -50,6 +50,7 @@ def _spread(key: int, *, now: datetime) -> bool:
         if sequence is None:
             return False
         # Those too late to be sent keep their time: what is run late by more than the limit follows the policy.
+        # Who waits in a condition is not among them: there the time is only that of the next look.
         judged = sequence.late_limit is not None and sequence.when_late != WhenLate.SEND
         since = now - sequence.late_limit if judged else None
         with connection.cursor() as cursor:
@@ -61,10 +62,11 @@ def _spread(key: int, *, now: datetime) -> bool:
 
 _SPREAD = """
 WITH overdue AS MATERIALIZED (
-  SELECT id, next_run_at FROM sequences_enrollment
-  WHERE sequence_id = %(sequence)s AND status = 'active' AND next_run_at <= %(now)s
-    AND (%(since)s::timestamptz IS NULL OR next_run_at >= %(since)s)
-  ORDER BY id FOR UPDATE
+  SELECT e.id, e.next_run_at FROM sequences_enrollment e JOIN sequences_step st ON st.id = e.step_id
+  WHERE e.sequence_id = %(sequence)s AND e.status = 'active' AND e.next_run_at <= %(now)s
+    AND (%(since)s::timestamptz IS NULL OR e.next_run_at >= %(since)s
+      OR (e.entered_at IS NOT NULL AND st.kind = 'condition'))
+  ORDER BY e.id FOR UPDATE OF e
 ), turns AS (
   SELECT id, row_number() OVER (ORDER BY next_run_at, id) - 1 AS turn FROM overdue
 )

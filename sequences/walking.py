@@ -155,7 +155,8 @@ class _Walker:
         until = tree_times.due(delay, self.walk.since, self.zone)
         if until > self.now:
             return self._wait(stop, until=until, next_run_at=until)
-        self.late = self.late or self._too_late(until)
+        # Whatever was late before: what follows was planned for the end of this wait.
+        self.late = self._too_late(until)
         self._end(stop, Outcome.WAITED, "", until=until)
         self._go_on(stop.next, self.now)
         return True
@@ -171,6 +172,9 @@ class _Walker:
             return self._wait(
                 stop, until=deadline, next_run_at=min(deadline, self.now + look), message=letter.id if letter else None
             )
+        if self.walk.entered_at is not None:
+            # Its timer is only the next look at it: it is overdue when its deadline is.
+            self.late = self._too_late(deadline)
         self._end(stop, Outcome.YES if met else Outcome.NO, why, until=deadline if condition.wait else None)
         self._go_on(stop.yes if met else stop.no, self.now)
         return True
