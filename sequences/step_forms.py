@@ -139,6 +139,10 @@ class MessageStepForm(VariableForm, StepForm):
         chosen = self.fields_by_name["template"].queryset.filter(pk=self.initial["template"] or 0)
         return "" if chosen.exists() else self.node.template
 
+    @property
+    def nothing_to_send(self) -> bool:
+        return not self.fields_by_name["template"].queryset.exists()
+
     def message(self) -> dict[str, Any]:
         shown = super().message()
         return {**shown, "marketing": shown["chosen"] and is_marketing(shown["chosen"].category), "form": self}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from collections.abc import Sequence as Listed
 from dataclasses import dataclass
 from typing import Any
@@ -13,19 +13,16 @@ from django import forms
 from django.contrib import messages
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
-from django.utils.safestring import SafeString
 
 from kaanha.lib.errors import Refusal
-from kaanha.messaging.policy import is_marketing
-from kaanha.messaging.variable_forms import mapped_bubble
 from kaanha.organizations.owned_admin import OwnedAdmin, chip
 from sequences import drafting, publishing, trees
-from sequences.drafting import Gap, Step
+from sequences.drafting import Gap
 from sequences.models import Sequence, Status, Trigger
 from sequences.step_forms import FORMS, Draft, StepForm
+from sequences.steps_shown import ICONS, Lines
 from sequences.tree_names import templates_of
-from sequences.trees import Flat, Kind, Message, Node, Problem
-from templates_app.models import MessageTemplate
+from sequences.trees import Flat, Kind, Node, Problem
 
 STATUS_COLORS = {
     Status.DRAFT: "",
@@ -33,112 +30,8 @@ STATUS_COLORS = {
     Status.PAUSED: "warning",
     Status.ARCHIVED: "danger",
 }
-ICONS = {Kind.MESSAGE: "chat", Kind.DELAY: "schedule", Kind.CONDITION: "call_split"}
 ADDS = [(kind.value, kind.value.capitalize(), ICONS[kind]) for kind in Kind]
 SHOWN_AT_TOP = 8  # problems; each stands at its step as well
-
-
-@dataclass(frozen=True)
-class GapShown:
-    """A gap with the ways to fill it: with a new step, or with the one that is being moved."""
-
-    query: str
-    words: str
-    moved: str = ""
-
-
-@dataclass(frozen=True)
-class PathShown:
-    """A list of steps as the page shows it. `emptied` had steps once; one without any goes straight on."""
-
-    lines: list[Line]
-    end: GapShown | None
-    label: str = ""
-    of: str = ""
-    emptied: bool = False
-    then: str = "The sequence ends"
-
-
-@dataclass(frozen=True)
-class Line:
-    """A step as the page shows it."""
-
-    key: str
-    place: str
-    kind: str
-    icon: str
-    words: str
-    note: str
-    problems: list[str]
-    bubble: SafeString | str
-    inside: int
-    before: GapShown | None
-    may_rise: bool
-    may_sink: bool
-    moves: bool
-    paths: list[PathShown]
-
-
-@dataclass(frozen=True)
-class _Lines:
-    """Puts the lines together. `moving` is the id of the step that looks for another place."""
-
-    steps: Mapping[str, Flat]
-    names: Mapping[str, str]
-    problems: Mapping[str, list[str]]
-    templates: Mapping[str, MessageTemplate]
-    moving: str = ""
-
-    def path(self, steps: Listed[Step], *, end: str, words: str, held: bool = False, **labels: Any) -> PathShown:
-        """`held`: the list is inside the step that is being moved, so that nothing can be put there."""
-        last = bool(steps) and steps[-1]["id"] == self.moving
-        gap = None if held or last else GapShown(urlencode({"end": end}), words, self.moving)
-        lines = [self._line(steps, index, on_path=bool(end), held=held) for index in range(len(steps))]
-        return PathShown(lines, gap, **labels)
-
-    def _line(self, steps: Listed[Step], index: int, *, on_path: bool, held: bool) -> Line:
-        step = steps[index]
-        flat, node = self.steps[step["id"]], self.steps[step["id"]].node
-        moves = flat.key == self.moving
-        beside = moves or (index > 0 and steps[index - 1]["id"] == self.moving)
-        gap = GapShown(urlencode({"before": flat.key}), f"before step {flat.place}", self.moving)
-        template = self.templates.get(node.template) if isinstance(node, Message) else None
-        problems = self.problems.get(flat.key, [])
-        return Line(
-            key=flat.key,
-            place=flat.place,
-            kind=node.kind.value,
-            icon=ICONS[node.kind],
-            words=trees.words(node, self.names),
-            note=_note(node, template),
-            problems=problems,
-            # What isn't filled yet, or was written by others, may not be showable.
-            bubble=mapped_bubble(template, node.variables)
-            if template and isinstance(node, Message) and not problems
-            else "",
-            inside=drafting.inside(step),
-            before=None if held or beside else gap,
-            may_rise=on_path or index > 0,
-            may_sink=on_path or index < len(steps) - 1,
-            moves=moves,
-            paths=list(self._paths(step, flat, held=held or moves)),
-        )
-
-    def _paths(self, step: Step, flat: Flat, *, held: bool) -> Iterator[PathShown]:
-        if flat.node.kind != Kind.CONDITION:
-            return
-        for name in drafting.PATHS:
-            label = name.capitalize()
-            yield self.path(
-                step.get(name) or [],
-                end=f"{flat.key}.{name}",
-                words=f"at the end of the {label} path of step {flat.place}",
-                held=held,
-                label=label,
-                of=f"{flat.key}.{name}",
-                emptied=step.get(name) == [],
-                then=f"On to step {self.steps[flat.next].place}" if flat.next else "The sequence ends",
-            )
 
 
 @dataclass(frozen=True)
@@ -334,16 +227,16 @@ def _shown(sequence: Sequence, *, moving: str) -> dict[str, Any]:
     nodes = trees.parse(tree)
     problems = publishing.problems(sequence)
     steps = {step.key: step for step in trees.flatten(nodes)}
-    lines = _Lines(
-        steps=steps,
+    lines = Lines(
+        steps,
         names=trees.names(nodes, sequence.organization),
-        problems=_by_step(problems),
         templates={row.public_id: row for row in templates_of(nodes, sequence.organization)},
+        problems=_by_step(problems),
         moving=moving if moving in steps else "",
     )
     newest = sequence.revision
     return {
-        "path": lines.path(tree, end="", words="at the end"),
+        "path": lines.path(tree),
         "adds": ADDS,
         "moving": steps.get(moving),
         "problems": problems[:SHOWN_AT_TOP],
@@ -356,17 +249,10 @@ def _shown(sequence: Sequence, *, moving: str) -> dict[str, Any]:
 
 
 def _by_step(problems: Listed[Problem]) -> dict[str, list[str]]:
-    found = defaultdict(list)
+    found: dict[str, list[str]] = defaultdict(list)
     for problem in problems:
         found[problem.key].append(problem.sentence)
-    return found
-
-
-def _note(node: Node, template: MessageTemplate | None) -> str:
-    """What a message does where the cap stands in its way."""
-    if not isinstance(node, Message) or template is None or not is_marketing(template.category):
-        return ""
-    return "Waits for the 24 hours" if node.when_capped == "wait" else "Skipped within the 24 hours"
+    return dict(found)
 
 
 def _edited(request: HttpRequest, sequence: Sequence) -> Edited:
