@@ -188,6 +188,7 @@ def straighten(tree: Tree, key: str, path: str) -> Tree:
     """Drop a path that has no steps, so that it goes straight on. Refusal where it has some by now."""
     tree = deepcopy(tree)
     step = find(tree, key).step
+    _require_path(step, path)
     if step.get(path):
         raise Refusal("By now there are steps on that path: it stays.", code="steps_inside")
     step.pop(path, None)
@@ -203,7 +204,11 @@ def _put(tree: Tree, step: Step, gap: Gap) -> Tree:
         return [*tree, step]
     key, _, path = gap.end.partition(".")
     condition = find(tree, key).step
-    if condition["type"] != trees.Kind.CONDITION or path not in PATHS:
-        raise Refusal("There is no such path: open the steps again.", code="path_unknown")
+    _require_path(condition, path)
     condition[path] = [*condition.get(path, []), step]
     return tree
+
+
+def _require_path(step: Step, path: str) -> None:
+    if step["type"] != trees.Kind.CONDITION or path not in PATHS:
+        raise Refusal("There is no such path: open the steps again.", code="path_unknown")

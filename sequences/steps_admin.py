@@ -7,7 +7,7 @@ from collections.abc import Callable
 from collections.abc import Sequence as Listed
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 from django import forms
 from django.contrib import messages
@@ -100,7 +100,10 @@ class StepsPages(OwnedAdmin):
         return self._to_step(sequence, near)
 
     def _to_step(self, sequence: Sequence, key: str = "") -> HttpResponse:
-        return redirect(self.url("steps", sequence.pk) + (f"#step-{key}" if key else ""))
+        return redirect(self._at_step(sequence, key))
+
+    def _at_step(self, sequence: Sequence, key: str) -> str:
+        return self.url("steps", sequence.pk) + (f"#step-{quote(key)}" if key else "")
 
     # --- one step ------------------------------------------------------------------------------------------------
 
@@ -145,7 +148,7 @@ class StepsPages(OwnedAdmin):
             "kind_icon": ICONS[edited.kind],
             "hidden": [("id", edited.key), ("seen", edited.seen)],
             "published": sequence.status != Status.DRAFT,
-            "back": self.url("steps", sequence.pk) + (f"#step-{anchor}" if anchor else ""),
+            "back": self._at_step(sequence, anchor),
         }
         if edited.kind == Kind.MESSAGE:
             context |= form.message() | {"message_url": self._message_url(request, sequence)}  # type: ignore[attr-defined]
@@ -194,7 +197,7 @@ class StepsPages(OwnedAdmin):
             button="Remove it",
             danger=True,
             form=_Inside(request.POST or None, initial={"inside": _count_inside(sequence, key)}),
-            back=f"{self.url('steps', sequence.pk)}#step-{key}",
+            back=self._at_step(sequence, key),
         )
 
 

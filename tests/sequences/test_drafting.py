@@ -129,6 +129,8 @@ def test_a_condition_with_steps_inside_goes_only_with_as_many_as_somebody_was_to
 def test_an_emptied_path_goes_straight_on_when_asked_and_a_filled_one_stays():
     assert drafting.straighten([asks("b", yes=[message("c")], no=[])], "b", "no") == [asks("b", yes=[message("c")])]
     assert code_of(lambda: drafting.straighten(TREE, "b", "no")) == "steps_inside"
+    assert code_of(lambda: drafting.straighten(TREE, "b", "maybe")) == "path_unknown"
+    assert code_of(lambda: drafting.straighten(TREE, "a", "variables")) == "path_unknown"
 
 
 # --- copying -----------------------------------------------------------------------------------------------------
