@@ -117,6 +117,7 @@ class MessageStepForm(VariableForm, StepForm):
             ("wait", "Wait until the 24 hours are over, then send it"),
         ],
         widget=UnfoldAdminRadioSelectWidget,
+        help_text="The frequency cap: one marketing message in 24 hours, whatever sends it.",
     )
 
     def fill(self, node: Message | None) -> None:

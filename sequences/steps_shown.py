@@ -135,7 +135,7 @@ class Lines:
         template = self._template(flat)
         if template is None or not isinstance(flat.node, Message) or not is_marketing(template.category):
             return ""
-        return "waits for the 24 hours" if flat.node.when_capped == "wait" else "skipped within the 24 hours"
+        return "waits at the frequency cap" if flat.node.when_capped == "wait" else "skipped at the frequency cap"
 
     def _bubble(self, flat: Flat) -> SafeString | str:
         """The message; nothing while it has problems: what isn't filled, or was written by others, can't be shown."""
