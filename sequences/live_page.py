@@ -1,0 +1,362 @@
+"""What the pages of a running sequence show: its steps with their people, what holds it up, and what was changed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from math import ceil
+from typing import Any
+from urllib.parse import urlencode
+
+from django.db.models import Count, QuerySet
+from django.urls import reverse
+
+from kaanha.messaging.counting import Funnel
+from kaanha.organizations.models import Organization
+from kaanha.organizations.owned_admin import moment
+from kaanha.whatsapp.cloud_api.errors import ErrorClass
+from sequences import publishing, running, seeing, trees
+from sequences.models import (
+    INSIDE,
+    Code,
+    EnrollmentStatus,
+    ExitReason,
+    Intake,
+    Revision,
+    Sequence,
+    Status,
+    Step,
+    Trigger,
+    WhenLate,
+)
+from sequences.seeing import StepView
+from sequences.steps_admin import ICONS, started_by
+from sequences.trees import Change, ChangeKind, Condition, Flat, Kind, Node
+
+CHANGE_COLORS = {
+    ChangeKind.ADDED: "success",
+    ChangeKind.CHANGED: "info",
+    ChangeKind.MOVED: "info",
+    ChangeKind.REMOVED: "danger",
+}
+OWN_HOLDS = (publishing.PAUSED, running.CANCELING)  # of the sequence itself; all others are trouble
+PEOPLE_A_SECOND = 10_000  # that leave or are moved in one request
+LONG = 20_000  # people: from here on the page says how long it takes
+
+
+@dataclass(frozen=True)
+class Number:
+    """A number below a step, with where it leads."""
+
+    count: int
+    words: str
+    link: str = ""
+    bad: bool = False
+    waits: bool = False
+
+
+@dataclass(frozen=True)
+class StepShown:
+    """A step of a published tree or of one that is about to be, with its numbers if it has any."""
+
+    key: str
+    place: str
+    kind: str
+    icon: str
+    words: str
+    numbers: list[Number]
+    funnel: list[Number]
+    held: str
+    paths: list[PathShown]
+
+
+@dataclass(frozen=True)
+class PathShown:
+    """The steps of one of a condition's paths; `then` says where one without steps goes."""
+
+    label: str
+    steps: list[StepShown]
+    then: str
+
+
+# --- the tree ----------------------------------------------------------------------------------------------------
+
+
+def outline(tree: list[dict[str, Any]], organization: Organization) -> list[StepShown]:
+    """The steps in words, without numbers. Two queries."""
+    nodes = trees.parse(trees.read(tree, organization))
+    return _Outline(_flat(nodes), {}, trees.names(nodes, organization)).steps(nodes)
+
+
+def with_numbers(sequence: Sequence, revision: Revision) -> list[StepShown]:
+    """The steps of a revision with their people, in the same number of queries whatever there is."""
+    nodes = trees.parse(revision.tree)
+    views = {view.step.key: view for view in seeing.steps(sequence, revision)}
+    return _Outline(_flat(nodes), views, {}, sequence).steps(nodes)
+
+
+@dataclass(frozen=True)
+class _Outline:
+    flat: Mapping[str, Flat]
+    views: Mapping[str, StepView]
+    names: Mapping[str, str]
+    sequence: Sequence | None = None
+
+    def steps(self, nodes: Iterable[Node]) -> list[StepShown]:
+        return [self._step(node) for node in nodes]
+
+    def _step(self, node: Node) -> StepShown:
+        flat, view = self.flat[node.key], self.views.get(node.key)
+        return StepShown(
+            key=node.key,
+            place=flat.place,
+            kind=node.kind.value,
+            icon=ICONS[node.kind],
+            words=view.words if view else trees.words(node, self.names),
+            numbers=_numbers(self.sequence, view) if self.sequence and view else [],
+            funnel=_funnel(view.step, view.funnel) if view and view.funnel else [],
+            held=_held(view) if view else "",
+            paths=self._paths(node, flat) if isinstance(node, Condition) else [],
+        )
+
+    def _paths(self, node: Condition, flat: Flat) -> list[PathShown]:
+        then = f"On to step {self.flat[flat.next].place}" if flat.next else "The sequence ends"
+        both = (("Yes", node.yes), ("No", node.no))
+        return [PathShown(label, self.steps(path or ()), then) for label, path in both]
+
+
+def _flat(nodes: tuple[Node, ...]) -> dict[str, Flat]:
+    return {step.key: step for step in trees.flatten(nodes)}
+
+
+def _numbers(sequence: Sequence, view: StepView) -> list[Number]:
+    """Who waits here, and how the others went on. What is seldom is shown only where it is there."""
+    passage, kind = view.passage, view.step.kind
+    waiting = Number(passage.waiting, "waiting", people_url(sequence, step=view.step.key), waits=True)
+    if kind == Kind.CONDITION:
+        ways = [Number(passage.yes, "took Yes"), Number(passage.no, "took No")]
+    else:
+        ways = [Number(passage.passed, "passed")]
+    if kind == Kind.MESSAGE:
+        ways += [Number(passage.skipped, "skipped"), Number(passage.failed, "failed", bad=passage.failed > 0)]
+    seldom = [Number(passage.unconfirmed, "unconfirmed"), Number(passage.left, "left here")]
+    return [waiting, *ways, *(number for number in seldom if number.count)]
+
+
+def _funnel(step: Step, funnel: Funnel) -> list[Number]:
+    url = f"{reverse('admin:messaging_message_changelist')}?dispatch={step.dispatch_id}"
+    delivered = f"delivered{_rate(funnel.delivered, funnel.dispatched)}"
+    return [
+        Number(funnel.dispatched, "sent", url),
+        Number(funnel.delivered, delivered, url),
+        Number(funnel.read, f"read{_rate(funnel.read, funnel.delivered)}", f"{url}&status__exact=read"),
+        Number(funnel.failed, "failed", f"{url}&status__exact=failed", bad=funnel.failed > 0),
+    ]
+
+
+def _rate(part: int, whole: int) -> str:
+    return f" ({100 * part / whole:.0f}\N{NO-BREAK SPACE}%)" if whole else ""
+
+
+def _held(view: StepView) -> str:
+    trouble = view.held is not None and view.held.hold_reason not in OWN_HOLDS
+    return view.held.hold_detail if view.held and trouble else ""
+
+
+def people_url(sequence: Sequence, **query: Any) -> str:
+    """The list of the sequence's people, narrowed by its filters."""
+    return f"{reverse('admin:sequences_enrollment_changelist')}?{urlencode({'sequence': sequence.pk, **query})}"
+
+
+# --- the numbers -------------------------------------------------------------------------------------------------
+
+
+def state(sequence: Sequence, revision: Revision | None) -> dict[str, Any]:
+    """What changes while one looks: read from counters, so that it may be asked for every few seconds."""
+    people = seeing.people(sequence)
+    return {
+        "sentences": situation(sequence),
+        "tiles": [
+            ("Enrolled", people.enrolled, people_url(sequence)),
+            ("Inside", people.inside, people_url(sequence, status__in=",".join(INSIDE))),
+            ("Completed", people.completed, people_url(sequence, status__exact=EnrollmentStatus.COMPLETED.value)),
+            ("Left before the end", people.exited, people_url(sequence, status__exact=EnrollmentStatus.EXITED.value)),
+        ],
+        "held_steps": [held_words(step) for step in held_steps([sequence.pk])],
+        "path": with_numbers(sequence, revision) if revision else [],
+        "shown": revision,
+    }
+
+
+def situation(sequence: Sequence) -> list[str]:
+    """What it waits for or is busy with, in sentences; empty while everything takes its course."""
+    found = []
+    if sequence.status == Status.PAUSED:
+        found.append(f"Nobody has moved since {moment(sequence.paused_at)}. {_lets_in(sequence)}")
+    elif sequence.status == Status.ARCHIVED:
+        found.append(f"It ended for everybody on {moment(sequence.archived_at)}, and takes nobody in.")
+    if sequence.exit_up_to is not None:
+        found.append("The people inside are being taken out: it is done in a moment.")
+    elif sequence.spread_asked_at is not None:
+        found.append("Those who fell due meanwhile are being lined up: they go on in a moment, one after the other.")
+    intakes = Intake.objects.filter(sequence=sequence, finished_at=None).select_related("tag").order_by("pk")
+    found += [
+        f"The holders of the tag {one.tag} are being enrolled: {one.enrolled:,} so far"
+        + (f", and {one.refused:,} who can't be." if one.refused else ".")
+        for one in intakes
+    ]
+    return found
+
+
+def _lets_in(sequence: Sequence) -> str:
+    if sequence.trigger == Trigger.MANUAL:
+        return "Nobody can be enrolled until you resume it."
+    return "Its trigger still enrolls people, who wait at the first step; by hand nobody can be enrolled."
+
+
+def held_steps(sequences: QuerySet[Sequence] | Iterable[int]) -> list[Step]:
+    """The steps of these sequences that trouble holds, each dispatch once, the longest held first. One query."""
+    rows = Step.objects.filter(
+        revision__sequence__in=sequences,
+        revision__sequence__status=Status.ACTIVE,
+        dispatch__held_at__isnull=False,
+        dispatch__canceled_at=None,
+    )
+    rows = rows.exclude(dispatch__hold_reason__in=OWN_HOLDS).order_by("dispatch__held_at", "-revision__number")
+    found: dict[int | None, Step] = {}
+    for step in rows.select_related("dispatch", "template", "revision__sequence"):
+        found.setdefault(step.dispatch_id, step)
+    return list(found.values())
+
+
+def held_words(step: Step) -> str:
+    """Which step is held, why, and what it takes to go on."""
+    dispatch = step.dispatch
+    if dispatch is None:
+        return ""
+    goes_on = (
+        "It goes on by itself once the template can be sent again."
+        if dispatch.hold_reason == ErrorClass.TEMPLATE
+        else "When the trouble is over, let it try again."
+    )
+    since = moment(dispatch.held_at)
+    return f"Step {step.place}, {step.template}, is held since {since}: {dispatch.hold_detail} {goes_on}"
+
+
+def reasons(sequence: Sequence) -> dict[str, Any]:
+    """Why people left or weren't enrolled. Counted from the rows, so asked for less often."""
+    left, refused = seeing.exits(sequence), seeing.refusals(sequence)
+    return {
+        "exits": [
+            (ExitReason(key).label, count, people_url(sequence, exit_reason__exact=key)) for key, count in left.items()
+        ],
+        "refusals": [(Code(key).label, count) for key, count in refused.items()],
+        "refusals_url": people_url(sequence, refused=1),
+    }
+
+
+# --- revisions ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class RevisionShown:
+    """A line of the list of revisions."""
+
+    number: int
+    at: str
+    by: str
+    inside: int
+    newest: bool
+    shown: bool
+
+
+def revisions(sequence: Sequence, shown: Revision | None) -> list[RevisionShown]:
+    """All that were published, the newest first, each with the people who are on it. Two queries."""
+    inside = inside_by_revision(sequence)
+    return [
+        RevisionShown(
+            number=one.number,
+            at=moment(one.published_at),
+            by=str(one.published_by or ""),
+            inside=inside.get(one.pk, 0),
+            newest=one.superseded_at is None,
+            shown=one == shown,
+        )
+        for one in sequence.revisions.select_related("published_by").defer("tree").order_by("-number")
+    ]
+
+
+def inside_by_revision(sequence: Sequence) -> dict[int, int]:
+    """How many people are on their way on each revision that has some."""
+    people = sequence.enrollments.inside()
+    return dict(people.order_by().values_list("revision").annotate(rows=Count("pk")))
+
+
+def changes(old: Revision, new: Revision | Sequence) -> list[tuple[str, str, str, str]]:
+    """What `new` changes: (color, kind, place, sentence). The draft is what counts of a sequence."""
+    organization = new.organization
+    before = trees.parse(old.tree)
+    after = trees.parse(new.tree if isinstance(new, Revision) else trees.read(new.draft, organization))
+    called = trees.names(before, organization) | trees.names(after, organization)
+    return [*_setting_changes(old, new), *(_told(change) for change in trees.diff(before, after, called))]
+
+
+def _told(change: Change) -> tuple[str, str, str, str]:
+    return CHANGE_COLORS[change.kind], change.kind.value, f"Step {change.place}", change.sentence
+
+
+def _setting_changes(old: Any, new: Any) -> list[tuple[str, str, str, str]]:
+    pairs = (
+        ("What starts it", started_by(old), started_by(new)),
+        ("Sends from", str(old.phone_number), str(new.phone_number)),
+    )
+    color = CHANGE_COLORS[ChangeKind.CHANGED]
+    return [
+        (color, ChangeKind.CHANGED.value, what, f"“{before}” becomes “{after}”.")
+        for what, before, after in pairs
+        if before != after
+    ]
+
+
+# --- words for acts ----------------------------------------------------------------------------------------------
+
+
+def people(count: int) -> str:
+    """1 person, 12,000 people."""
+    return f"{count:,} {'person' if count == 1 else 'people'}"
+
+
+def takes(count: int) -> list[str]:
+    """How long an act on so many people keeps the page waiting; nothing while it is short."""
+    if count < LONG:
+        return []
+    seconds = ceil(count / PEOPLE_A_SECOND)
+    return [f"That takes about {seconds:,} seconds: wait for the page. Stopped halfway, it is carried on by itself."]
+
+
+def overdue(sequence: Sequence, *, now: datetime) -> list[str]:
+    """What a resume sets in motion: who fell due meanwhile, how long they take, and who is too late by now."""
+    due = sequence.enrollments.filter(status=EnrollmentStatus.ACTIVE, next_run_at__lte=now)
+    count = due.count()
+    if not count:
+        return ["Nobody fell due meanwhile: everybody goes on at the planned time."]
+    late = _late(sequence, due, now=now)
+    rate = sequence.spread_per_minute
+    line = f"{people(count)} fell due meanwhile. They go on one after the other, {rate:,} a minute"
+    return [f"{line}: that takes about {_minutes(count, rate)}.", *late]
+
+
+def _minutes(count: int, rate: int) -> str:
+    minutes = ceil(count / rate)
+    if minutes < 2 * 60:
+        return f"{minutes} minute{'s' if minutes > 1 else ''}"
+    return f"{timedelta(minutes=minutes) / timedelta(hours=1):.0f} hours"
+
+
+def _late(sequence: Sequence, due: Any, *, now: datetime) -> list[str]:
+    if sequence.late_limit is None or sequence.when_late == WhenLate.SEND:
+        return []
+    count = due.filter(next_run_at__lt=now - sequence.late_limit).count()
+    then = "their late messages are skipped" if sequence.when_late == WhenLate.SKIP else "the sequence ends for them"
+    return [f"Late by more than {trees.span(sequence.late_limit)}: {count:,} of them, and {then}."] if count else []
