@@ -20,7 +20,7 @@ from sequences import batches, enrolling, exiting
 from sequences.batches import Known, Row
 from sequences.conditions import Facts
 from sequences.counting import Tally
-from sequences.models import ExitReason, Outcome
+from sequences.models import ExitReason
 from sequences.walking import LOOK_AGAIN, Walk, walk
 
 BATCH = 1_000
@@ -189,7 +189,7 @@ def _count(walks: list[tuple[Row, Walk]]) -> None:
         for stop in one.arrivals:
             tally.step(stop.id, "arrived")
         for stop in one.passed_over:
-            tally.step(stop.id, Outcome.LEFT)
+            tally.step(stop.id, "arrived", -1)
         for run in [*one.runs, *([one.ended] if one.ended else [])]:
             if run.ended_at is not None:
                 tally.step(run.stop.id, run.outcome)

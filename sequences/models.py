@@ -320,7 +320,7 @@ class Enrollment(OwnedModel):
         ]
 
     def __str__(self) -> str:
-        return f"{self.public_id} {self.status}"
+        return f"{self.contact} in {self.sequence}"
 
 
 class Outcome(models.TextChoices):
@@ -364,6 +364,8 @@ class StepRun(models.Model):
             models.UniqueConstraint(fields=["enrollment", "key"], name="step_run_once"),
         ]
         indexes = [
+            # a step's counters, counted anew
+            models.Index(fields=["step"], name="step_run_step"),
             # whose answer a reply is
             models.Index(fields=["message"], name="step_run_message", condition=Q(message__isnull=False)),
         ]

@@ -83,26 +83,36 @@ def _move(way: _Way, newest: Revision, *, now: datetime, limit: int = BATCH) -> 
         if not rows:
             return 0
         keys = [key for key, *_ in rows]
-        messages = [message for _, message in rows if message is not None]
+        entered = sum(entered for *_, entered in rows)
+        messages = [message for _, message, _ in rows if message is not None]
         if way.same:
+            cursor.execute(_TAKE_ALONG, [way.new.pk, keys])
             cursor.execute(_KEEP, [newest.pk, way.new.pk, now, keys])
         else:
             cursor.execute(_LEAVE, [now, keys])
             cursor.execute(_GO_ON, [newest.pk, way.new.pk, now, now, keys])
-        if way.same and way.new.dispatch_id is not None and way.new.template_id is not None:
-            queueing.redirect(messages, dispatch_id=way.new.dispatch_id, template_id=way.new.template_id)
-        elif not way.same and way.old.dispatch_id is not None:
-            queueing.withdraw(messages, now=now)
+        _redirect(way, messages, now=now)
         tally = Tally()
-        tally.step(way.old.pk, Outcome.LEFT, len(keys))
+        # The open run of a step that stays moves along; one of a step that is gone ends where it was.
+        tally.step(way.old.pk, "arrived", -(len(keys) if way.same else len(keys) - entered))
+        tally.step(way.old.pk, Outcome.LEFT, 0 if way.same else entered)
         tally.step(way.new.pk, "arrived", len(keys))
         tally.write()
     return len(keys)
 
 
+def _redirect(way: _Way, messages: list[int], *, now: datetime) -> None:
+    """Queued messages of a step that stays are sent with its new content, those of one that is gone not at all."""
+    if not way.same:
+        if way.old.dispatch_id is not None:
+            queueing.withdraw(messages, now=now)
+    elif way.new.dispatch_id is not None and way.new.template_id is not None:
+        queueing.redirect(messages, dispatch_id=way.new.dispatch_id, template_id=way.new.template_id)
+
+
 # At a step that is gone, those whose message is in flight stay until its fate is known.
 _STANDING = """
-SELECT e.id, e.message FROM sequences_enrollment e
+SELECT e.id, e.message, e.entered_at IS NOT NULL FROM sequences_enrollment e
 WHERE e.sequence_id = (SELECT sequence_id FROM sequences_revision WHERE id = %s) AND e.step_id = %s
   AND e.ended_at IS NULL
   AND (%s OR NOT EXISTS (SELECT FROM messaging_message m WHERE m.id = e.message AND m.status = 'sending'))
@@ -114,6 +124,7 @@ UPDATE sequences_enrollment SET revision_id = %s, step_id = %s,
   next_run_at = CASE WHEN next_run_at IS NULL THEN NULL ELSE least(next_run_at, %s) END
 WHERE id = ANY(%s)
 """
+_TAKE_ALONG = "UPDATE sequences_steprun SET step_id = %s WHERE enrollment_id = ANY(%s) AND ended_at IS NULL"
 _LEAVE = """
 UPDATE sequences_steprun SET ended_at = %s, outcome = 'left', reason = 'The step is gone in the new revision'
 WHERE enrollment_id = ANY(%s) AND ended_at IS NULL

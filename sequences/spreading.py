@@ -50,7 +50,7 @@ def _spread(key: int, *, now: datetime) -> bool:
         if sequence is None:
             return False
         # Those too late to be sent keep their time: what is run late by more than the limit follows the policy.
-        # Who waits in a condition is not among them: there the time is only that of the next look.
+        # For who waits in a condition that is its deadline: the timer is only the next look at it.
         judged = sequence.late_limit is not None and sequence.when_late != WhenLate.SEND
         since = now - sequence.late_limit if judged else None
         with connection.cursor() as cursor:
@@ -63,9 +63,9 @@ def _spread(key: int, *, now: datetime) -> bool:
 _SPREAD = """
 WITH overdue AS MATERIALIZED (
   SELECT e.id, e.next_run_at FROM sequences_enrollment e JOIN sequences_step st ON st.id = e.step_id
+  LEFT JOIN sequences_steprun r ON st.kind = 'condition' AND r.enrollment_id = e.id AND r.ended_at IS NULL
   WHERE e.sequence_id = %(sequence)s AND e.status = 'active' AND e.next_run_at <= %(now)s
-    AND (%(since)s::timestamptz IS NULL OR e.next_run_at >= %(since)s
-      OR (e.entered_at IS NOT NULL AND st.kind = 'condition'))
+    AND (%(since)s::timestamptz IS NULL OR coalesce(r.until, e.next_run_at) >= %(since)s)
   ORDER BY e.id FOR UPDATE OF e
 ), turns AS (
   SELECT id, row_number() OVER (ORDER BY next_run_at, id) - 1 AS turn FROM overdue

@@ -131,7 +131,7 @@ class _Walker:
         if self.walk.entered_at is None:
             if self.late and self.policy.when_late == WhenLate.END:
                 self._end(stop, Outcome.LEFT, ExitReason.LATE.label)
-                self.walk.exit_reason = ExitReason.LATE
+                self.walk.entered_at, self.walk.exit_reason = self.now, ExitReason.LATE
                 return False
             if self.late and self.policy.when_late == WhenLate.SKIP:
                 self._end(stop, Outcome.SKIPPED, ExitReason.LATE.label)
@@ -155,8 +155,9 @@ class _Walker:
         until = tree_times.due(delay, self.walk.since, self.zone)
         if until > self.now:
             return self._wait(stop, until=until, next_run_at=until)
-        # Whatever was late before: what follows was planned for the end of this wait.
-        self.late = self._too_late(until)
+        if self.walk.entered_at is None:
+            # Whatever was late before: what follows was planned for the end of this wait.
+            self.late = self._too_late(until)
         self._end(stop, Outcome.WAITED, "", until=until)
         self._go_on(stop.next, self.now)
         return True
@@ -173,8 +174,8 @@ class _Walker:
                 stop, until=deadline, next_run_at=min(deadline, self.now + look), message=letter.id if letter else None
             )
         if self.walk.entered_at is not None:
-            # Its timer is only the next look at it: it is overdue when its deadline is.
-            self.late = self._too_late(deadline)
+            # Its timer is only the next look at it, or its turn after a pause: it is overdue when its deadline is.
+            self.late = self._too_late(max(deadline, self.walk.next_run_at or deadline))
         self._end(stop, Outcome.YES if met else Outcome.NO, why, until=deadline if condition.wait else None)
         self._go_on(stop.yes if met else stop.no, self.now)
         return True

@@ -12,7 +12,7 @@ from contacts.models import ContactEvent, Tag
 from kaanha.messaging import fates, ledger, step_news
 from kaanha.messaging.models import Message, SkipReason, Status
 from kaanha.whatsapp.cloud_api.errors import ErrorClass, Verdict
-from sequences import advancing, enrolling, publishing, triggers, waking
+from sequences import advancing, enrolling, publishing, recounting, triggers, waking
 from sequences.models import Enrollment, Sequence, Source
 from tests.factories import ContactFactory, PhoneNumberFactory, SequenceFactory, TagFactory, TemplateFactory
 
@@ -140,4 +140,8 @@ def _fate(row, status: str, *, now: datetime, reason: str = SkipReason.FREQUENCY
 
 @pytest.fixture
 def stage(db):
-    return Stage()
+    """At the end of each test the counters say what the rows say, whatever it was about."""
+    stage = Stage()
+    yield stage
+    for sequence in Sequence.objects.all():
+        assert not recounting.recount(sequence.pk, repair=False), sequence

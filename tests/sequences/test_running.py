@@ -228,3 +228,23 @@ def test_a_condition_held_back_by_a_pause_is_answered_after_it(stage):
     stage.run()
     assert stage.sent(contact) == ["welcome"]
     assert advancing.advance(now=stage.now) == 0
+
+
+def test_the_turn_after_a_pause_makes_nobody_too_late(stage):
+    sequence = stage.active(
+        stage.delay("d", hours=1),
+        stage.message("b"),
+        late_limit=timedelta(hours=2),
+        when_late="skip",
+        spread_per_minute=1,
+    )
+    people = [stage.contact() for _ in range(90)]
+    stage.enroll(sequence, *people)
+    running.pause(sequence, now=stage.now)
+    stage.wait(hours=2, minutes=30)  # overdue by an hour and a half
+    running.resume(sequence, now=stage.now)
+    spreading.spread(now=stage.now)
+
+    stage.wait(minutes=89)  # the last of them by almost three hours
+
+    assert Message.objects.count() == 90
