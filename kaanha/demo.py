@@ -58,6 +58,8 @@ def _show(console: Console, urls: Mapping[str, str]) -> dict[str, Any]:
         "WHATSAPP_API_URL": f"http://127.0.0.1:{simulator_port}/v25.0",
         # The simulated WhatsApp leaves some requests unanswered on purpose: don't wait long for them.
         "WHATSAPP_TIMEOUT_SECONDS": "5",
+        # The sequence waits for seconds, not for hours.
+        "SEQUENCE_MIN_DELAY_SECONDS": "1",
     }
     django.setup()
     without_pool()

@@ -1,21 +1,16 @@
-"""The main job, shown: contacts from a CSV, three broadcasts through the real processes, and every number checked.
+"""The main job, shown: contacts from a CSV, three broadcasts and a sequence through the real processes.
 
-Speaks with the simulated WhatsApp as anybody from outside would, to count there what was received.
+Every number is compared with what the simulated WhatsApp received.
 """
 
 from __future__ import annotations
 
-import json
 import secrets
-import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
-from io import StringIO
 from typing import Any
 
-import requests
-from django.core.management import call_command
 from django.utils import timezone
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
@@ -24,6 +19,8 @@ from rich.table import Table
 from broadcasts import report
 from broadcasts.models import Broadcast, Status
 from kaanha import sample
+from kaanha.demo_sequence import Basket
+from kaanha.demo_talk import FUNNEL, Talk, Witness, differences, of_template, wait
 from kaanha.inbound.models import Callback
 from kaanha.lib.errors import Refusal
 from kaanha.messaging.models import UnmatchedReceipt
@@ -31,8 +28,6 @@ from kaanha.servers import CHECKOUT
 
 CONTACTS = CHECKOUT / "docs" / "samples" / "contacts.csv"
 THROUGHPUT = 200  # messages per second: quick, and slow enough to be watched
-PATIENCE = timedelta(minutes=5)
-FUNNEL = ("total", "dispatched", "sent", "delivered", "read", "failed", "skipped", "unconfirmed")
 
 
 @dataclass(frozen=True)
@@ -82,93 +77,96 @@ class Demo:
     """The steps of the demo; `simulator` is the address of the simulated WhatsApp."""
 
     def __init__(self, simulator: str, identity: Identity, console: Console) -> None:
-        self.simulator = simulator
+        self.witness = Witness(simulator)
         self.identity = identity
-        self.console = console
+        self.talk = Talk(console)
         self.organization = f"sample-store-{secrets.token_hex(3)}"
+        self.basket = Basket(self.talk, self.organization)
 
     def run(self) -> dict[str, Any]:
         """The whole story; `ok` is true when every number is right."""
         self.prepare()
+        self.basket.start()
         broadcasts = self.launch()
+        self.basket.enroll_by_hand()
         self.watch(broadcasts)
         self.settle()
         result, faults = self.compare(broadcasts)
         self.show(result)
+        self.basket.show(result["sequence"])
         for fault in faults:
-            self.console.print(f"[red]Off: {fault}[/red]")
+            self.talk.say(f"[red]Off: {fault}[/red]")
         return result
 
     def prepare(self) -> None:
         """An organization, connected to the simulated WhatsApp, with contacts and templates."""
-        self._title("An organization, connected to the simulated WhatsApp")
-        self._tell("create_organization", "Sample Store", "--slug", self.organization, "--timezone", "Asia/Kolkata")
-        connected = self._ask("connect_whatsapp", self.organization, *self._connection())
-        self.console.print(f"connected {connected['wabaId']}, callbacks come to {connected['callbackUrl']}")
-        self._subscribe(connected["callbackUrl"], connected["verifyToken"])
-        self._title(f"Contacts from {CONTACTS.relative_to(CHECKOUT)}")
-        self._tell("import_contacts", self.organization, str(CONTACTS))
-        self._title("Templates that Meta approved")
-        self._tell("sync_templates", self.organization)
+        self.talk.title("An organization, connected to the simulated WhatsApp")
+        self.talk.tell("create_organization", "Sample Store", "--slug", self.organization, "--timezone", "Asia/Kolkata")
+        connected = self.talk.ask("connect_whatsapp", self.organization, *self._connection())
+        self.talk.say(f"connected {connected['wabaId']}, callbacks come to {connected['callbackUrl']}")
+        sample.enter_callback(self.witness.address, connected["callbackUrl"], connected["verifyToken"])
+        self.talk.title(f"Contacts from {CONTACTS.relative_to(CHECKOUT)}")
+        self.talk.tell("import_contacts", self.organization, str(CONTACTS))
+        self.talk.title("Templates that Meta approved")
+        self.talk.tell("sync_templates", self.organization)
 
     def launch(self) -> list[Broadcast]:
         """The broadcasts: one now, one scheduled a few seconds ahead, one that waits for its turn."""
         broadcasts = []
         for plan in PLANS:
-            made = self._ask("broadcast", "create", self.organization, *_options(plan))
-            self._title(f"Broadcast “{plan.name}” to {plan.tag!r}")
-            seen = self._ask("broadcast", "preview", made["id"])
+            made = self.talk.ask("broadcast", "create", self.organization, *_options(plan))
+            self.talk.title(f"Broadcast “{plan.name}” to {plan.tag!r}")
+            seen = self.talk.ask("broadcast", "preview", made["id"])
             people = ", ".join(row["name"] or row["phone"] for row in seen["recipients"][:4])
-            self.console.print(
-                f"{seen['total']:,} recipients: {people}, … ({seen['leftOut']['opted_out']:,} opted out)"
-            )
+            self.talk.say(f"{seen['total']:,} recipients: {people}, … ({seen['leftOut']['opted_out']:,} opted out)")
             if plan.due_in is None:
-                self._ask("broadcast", "send", made["id"])
+                self.talk.ask("broadcast", "send", made["id"])
             else:
                 at = timezone.now() + timedelta(seconds=plan.due_in)
-                self._ask("broadcast", "schedule", made["id"], "--at", at.isoformat())
-                self.console.print(f"scheduled in {plan.due_in} seconds; beat fires it")
+                self.talk.ask("broadcast", "schedule", made["id"], "--at", at.isoformat())
+                self.talk.say(f"scheduled in {plan.due_in} seconds; beat fires it")
             broadcasts.append(Broadcast.objects.by_public_id(made["id"]).get())
         return broadcasts
 
     def watch(self, broadcasts: list[Broadcast]) -> None:
-        """Progress bars until every broadcast has completed. Refusal when that takes too long."""
-        self._title("Sending")
+        """Progress bars until every broadcast and the sequence are through. Refusal when that takes too long."""
+        self.talk.title("Sending")
         columns = (
             TextColumn("{task.description:<14}"),
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn("{task.fields[state]}"),
         )
-        deadline = timezone.now() + PATIENCE
-        with Progress(*columns, console=self.console) as progress:
+        with Progress(*columns, console=self.talk.console) as progress:
             bars = {one.pk: progress.add_task(one.name, total=None, state=one.status) for one in broadcasts}
-            while not self._advance(progress, bars):
-                if timezone.now() > deadline:
-                    raise Refusal("The broadcasts did not finish in time; the logs tell why.")
-                time.sleep(0.25)
+            sequence = progress.add_task("Cart", total=None, state="sequence")
+            wait(
+                lambda: all((self._advance(progress, bars), self._advance_sequence(progress, sequence))),
+                else_say="The broadcasts and the sequence did not finish in time.",
+            )
 
     def settle(self) -> None:
         """Wait until the simulated WhatsApp has told everything and everything is applied."""
-        deadline = timezone.now() + PATIENCE
-        while not self._get("idle")["idle"] or Callback.objects.filter(applied_at=None).exists():
-            if timezone.now() > deadline:
-                raise Refusal("The receipts did not all arrive in time; the logs tell why.")
-            time.sleep(0.25)
+        wait(
+            lambda: self.witness.get("idle")["idle"] and not Callback.objects.filter(applied_at=None).exists(),
+            else_say="The receipts did not all arrive in time.",
+        )
 
     def compare(self, broadcasts: list[Broadcast]) -> tuple[dict[str, Any], list[str]]:
-        """What became of the broadcasts, and every difference from what the simulated WhatsApp received."""
+        """What became of all of them, and every difference from what the simulated WhatsApp received."""
         summaries = [report.summary(Broadcast.objects.get(pk=broadcast.pk)) for broadcast in broadcasts]
-        received = list(self._received())
-        told = self._get("summary")
-        faults = [fault for summary in summaries for fault in _faults(summary, received)]
+        received = list(self.witness.received())
+        told = self.witness.get("summary")
+        sequence = self.basket.compare(received)
+        faults = [fault for summary in summaries for fault in _faults(summary, received)] + self.basket.faults
         if told["twice"]:
-            faults.append(f"{told['twice']} people received the same broadcast twice")
+            faults.append(f"{told['twice']} people received the same message twice")
         if unmatched := UnmatchedReceipt.objects.count():
             faults.append(f"{unmatched} receipts found no message")
         result = {
             "ok": not faults,
             "broadcasts": [{key: summary[key] for key in ("name", "category", *FUNNEL)} for summary in summaries],
+            "sequence": sequence,
             "simulator": {key: told[key] for key in ("accepted", "recipients", "twice")},
         }
         return result, faults
@@ -180,10 +178,10 @@ class Demo:
             skipped = broadcast["skipped"]
             counts = {name: broadcast[name] for name in FUNNEL} | {"skipped": sum(skipped.values())}
             table.add_row(broadcast["name"], *(f"{counts[name]:,}" for name in FUNNEL))
-        self.console.print(table)
+        self.talk.console.print(table)
         for broadcast in result["broadcasts"]:
             reasons = ", ".join(f"{reason} {count:,}" for reason, count in broadcast["skipped"].items()) or "nobody"
-            self.console.print(f"{broadcast['name']}: skipped {reasons}")
+            self.talk.say(f"{broadcast['name']}: skipped {reasons}")
 
     def _advance(self, progress: Progress, bars: Mapping[int, TaskID]) -> bool:
         current = Broadcast.objects.filter(pk__in=bars).select_related("template")
@@ -198,12 +196,10 @@ class Demo:
             raise Refusal(f"{stopped[0].name} was paused: {stopped[0].status_detail}")
         return all(broadcast.status in ended for broadcast in current)
 
-    def _received(self) -> Iterable[dict[str, Any]]:
-        after: int | None = 0
-        while after is not None:
-            page = self._get("messages", after=after, limit=5000)
-            yield from page["data"]
-            after = page["next"]
+    def _advance_sequence(self, progress: Progress, bar: TaskID) -> bool:
+        done, everybody = self.basket.progress()
+        progress.update(bar, total=everybody, completed=done)
+        return done == everybody
 
     def _connection(self) -> list[str]:
         identity = self.identity
@@ -212,26 +208,6 @@ class Demo:
             *("--app-id", identity.app_id, "--app-secret", identity.app_secret),
             *("--access-token", identity.access_token, "--throughput", str(THROUGHPUT)),
         ]
-
-    def _subscribe(self, callback_url: str, verify_token: str) -> None:
-        """What one does at Meta by hand: enter the callback's address and the verify token."""
-        sample.enter_callback(self.simulator, callback_url, verify_token)
-
-    def _get(self, what: str, **query: Any) -> dict[str, Any]:
-        answer: dict[str, Any] = requests.get(f"{self.simulator}/simulator/{what}", params=query, timeout=30).json()
-        return answer
-
-    def _tell(self, command: str, *arguments: str) -> None:
-        call_command(command, *arguments, stdout=self.console.file)
-
-    def _ask(self, command: str, *arguments: str) -> dict[str, Any]:
-        printed = StringIO()
-        call_command(command, *arguments, "--json", stdout=printed)
-        answer: dict[str, Any] = json.loads(printed.getvalue())
-        return answer
-
-    def _title(self, text: str) -> None:
-        self.console.print(f"\n[bold]{text}[/bold]")
 
 
 def _options(plan: Plan) -> list[str]:
@@ -248,22 +224,4 @@ def _faults(summary: Mapping[str, Any], received: Iterable[Mapping[str, Any]]) -
         faults.append(f"{name} is {summary['status']}")
     if summary["total"] != parts or summary["waiting"]:
         faults.append(f"{name}: total {summary['total']} is not the sum of its parts, {parts}")
-    for stage, there in _counted(message for message in received if _is_of(summary, message)).items():
-        if summary[stage] != there:
-            faults.append(f"{name}: {stage} is {summary[stage]} here and {there} at the simulated WhatsApp")
-    return faults
-
-
-def _is_of(summary: Mapping[str, Any], message: Mapping[str, Any]) -> bool:
-    return (message["template"] or {}).get("name") == summary["template"]
-
-
-def _counted(messages: Iterable[Mapping[str, Any]]) -> dict[str, int]:
-    """The funnel as the receiving side tells it, from the statuses that it sent."""
-    counts = {"dispatched": 0, "delivered": 0, "read": 0}
-    for message in messages:
-        statuses = {status["status"] for status in message["statuses"]}
-        counts["dispatched"] += 1
-        counts["delivered"] += bool(statuses & {"delivered", "read"})
-        counts["read"] += "read" in statuses
-    return counts
+    return faults + differences(name, summary, of_template(received, summary["template"]))

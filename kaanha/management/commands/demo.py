@@ -1,4 +1,4 @@
-"""`manage.py demo`: a CSV, three broadcasts, a simulated WhatsApp, and a check of every number."""
+"""`manage.py demo`: a CSV, three broadcasts, a sequence, a simulated WhatsApp, and a check of every number."""
 
 import os
 import sys
@@ -8,7 +8,7 @@ from django.core.management.base import BaseCommand
 
 
 class Command(BaseCommand):
-    help = "Send three broadcasts from a sample CSV to a simulated WhatsApp and check every number; ends by itself."
+    help = "Three broadcasts and a sequence to a simulated WhatsApp, every number checked; ends by itself."
     requires_system_checks: tuple[str, ...] = ()
 
     def handle(self, **_: Any) -> None:
