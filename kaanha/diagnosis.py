@@ -21,6 +21,7 @@ from redis.exceptions import RedisError
 from broadcasts import lock
 from broadcasts.models import Broadcast, PauseReason
 from broadcasts.models import Status as BroadcastStatus
+from contacts.models import ContactEvent
 from kaanha.inbound.models import Callback
 from kaanha.lib.errors import Refusal
 from kaanha.lib.secrets import SecretField, decrypt
@@ -28,6 +29,9 @@ from kaanha.messaging import counting
 from kaanha.messaging.models import Dispatch, DispatchCount, Message, SendSlot, Status, UnmatchedReceipt
 from kaanha.messaging.sweeping import LISTED_AFTER
 from kaanha.operations.models import Heartbeat
+from kaanha.whatsapp.cloud_api.errors import ErrorClass
+from sequences.models import Enrollment, Sequence, Step
+from sequences.models import Status as SequenceStatus
 from templates_app.models import MessageTemplate
 
 STUCK = timedelta(seconds=60)  # past the end of a lease, or of any other second's work
@@ -283,11 +287,53 @@ def templates(_now: datetime) -> Iterator[Finding]:
         )  # fmt: skip
 
 
+def sequences_behind(now: datetime) -> Iterator[Finding]:
+    undecided = ContactEvent.objects.filter(handled_at=None)
+    oldest = undecided.order_by("pk").values_list("at", flat=True).first()
+    if oldest is not None and now - oldest > STALLED:
+        count = undecided[:LOOKED_AT].count()
+        yield Finding(
+            "contact_events_undecided", ERROR, count,
+            f"{_count(count, 'event')} of contacts that no sequence has looked at, the oldest for {_age(oldest, now)}.",
+            "Look at beat and the workers of the lane 'default'. Or run: python manage.py run_due",
+        )  # fmt: skip
+    moving = Sequence.objects.filter(status=SequenceStatus.ACTIVE, spread_asked_at=None, exit_up_to=None)
+    for sequence in moving:
+        late = Enrollment.objects.filter(sequence=sequence, status="active", next_run_at__lt=now - STALLED)
+        if count := late[:LOOKED_AT].count():
+            yield Finding(
+                "sequence_stalled", ERROR, count,
+                f"Sequence {sequence.name!r} ({sequence.public_id}): {_count(count, 'step')} due for more than two "
+                "minutes, and nobody takes them.",
+                "Look at beat and the workers of the lane 'default'. Or run: python manage.py run_due",
+            )  # fmt: skip
+
+
+def held_steps(_now: datetime) -> Iterator[Finding]:
+    """Steps of active sequences that are held for trouble, by the newest revision that has them."""
+    steps = Step.objects.filter(revision__sequence__status=SequenceStatus.ACTIVE, dispatch__held_at__isnull=False)
+    newest = steps.order_by("dispatch", "-revision__number").distinct("dispatch")
+    for step in newest.select_related("dispatch", "revision__sequence")[:LISTED]:
+        sequence, reason, detail = step.revision.sequence, *_hold(step)
+        yield Finding(
+            "step_held", WARNING, 1,
+            f"Step {step.place} of sequence {sequence.name!r} is held. {detail}",
+            "Repair the template, or publish another one and move the people who wait."
+            if reason == ErrorClass.TEMPLATE
+            else f"Repair the cause, then run: python manage.py sequence retry {sequence.public_id}",
+        )  # fmt: skip
+
+
+def _hold(step: Step) -> tuple[str, str]:
+    return (step.dispatch.hold_reason, step.dispatch.hold_detail) if step.dispatch else ("", "")
+
+
 CHECKS: tuple[Check, ...] = (
     redis_server,
     processes,
     leases,
     stalled_broadcasts,
+    sequences_behind,
     callbacks,
     counters,
     orphans,
@@ -295,6 +341,7 @@ CHECKS: tuple[Check, ...] = (
     unconfirmed,
     unmatched_receipts,
     paused_broadcasts,
+    held_steps,
     templates,
     locks,
 )

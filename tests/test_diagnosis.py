@@ -11,14 +11,26 @@ from redis import Redis
 
 from broadcasts import lock
 from broadcasts.models import PauseReason, Status
+from contacts.models import ContactEvent
 from kaanha import diagnosis
 from kaanha.inbound.models import Callback
 from kaanha.lib.errors import Refusal
-from kaanha.messaging import counting
+from kaanha.messaging import counting, holding
 from kaanha.messaging.models import DispatchCount, Message, SendSlot, UnmatchedReceipt
 from kaanha.operations import heartbeats
 from kaanha.operations.models import SILENT
-from tests.factories import BroadcastFactory, BusinessAccountFactory, DispatchFactory, MessageFactory, MetaAppFactory
+from sequences import enrolling, publishing, running
+from tests.factories import (
+    BroadcastFactory,
+    BusinessAccountFactory,
+    ContactFactory,
+    DispatchFactory,
+    MessageFactory,
+    MetaAppFactory,
+    PhoneNumberFactory,
+    SequenceFactory,
+    TemplateFactory,
+)
 
 pytestmark = pytest.mark.django_db
 
@@ -274,3 +286,57 @@ def test_it_costs_the_same_however_many_messages_there_are(sending, now, django_
 
     with django_assert_max_num_queries(50):
         codes(now)
+
+
+# --- sequences ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def sequence(now):
+    """An active sequence of one message step."""
+    template = TemplateFactory()
+    number = PhoneNumberFactory(organization=template.organization, account=template.account)
+    made = SequenceFactory(
+        organization=template.organization,
+        phone_number=number,
+        draft=[{"id": "a", "type": "message", "template": template.public_id}],
+    )
+    publishing.activate(made, now=now)
+    return made
+
+
+def enroll(sequence, now):
+    contact = ContactFactory(organization=sequence.organization)
+    assert enrolling.enroll(sequence, [contact.pk], source="api", now=now)[0].code == ""
+    return contact
+
+
+def test_people_of_a_sequence_who_are_due_for_long_are_told_unless_it_is_paused(sequence, now):
+    enroll(sequence, now - timedelta(minutes=3))
+    enroll(sequence, now - timedelta(minutes=1))
+
+    found = only(now)
+    assert (found.code, found.severity, found.count) == ("sequence_stalled", "error", 1)
+    running.pause(sequence, now=now)
+    assert not diagnosis.examine(now=now).findings
+
+
+def test_events_of_contacts_that_nobody_decides_are_told(sequence, now):
+    contact = ContactFactory(organization=sequence.organization)
+    event = ContactEvent.objects.create(
+        organization=sequence.organization, kind="created", contact=contact, source="api", at=now - timedelta(minutes=3)
+    )
+    assert only(now).code == "contact_events_undecided"
+    ContactEvent.objects.filter(pk=event.pk).update(handled_at=now)
+    assert not diagnosis.examine(now=now).findings
+
+
+@pytest.mark.parametrize(
+    ("reason", "action"), [("template", "Repair the template"), ("account", "sequence retry seq_")]
+)
+def test_a_held_step_is_told_with_what_to_do(sequence, now, reason, action):
+    holding.hold(sequence.revision.steps.get().dispatch_id, reason=reason, detail="It broke.", now=now)
+
+    found = only(now)
+    assert (found.code, found.message) == ("step_held", f"Step 1 of sequence {sequence.name!r} is held. It broke.")
+    assert action in found.action
