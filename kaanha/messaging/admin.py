@@ -4,21 +4,24 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from django.contrib import admin, messages
+from django.contrib import admin
 from django.db.models import QuerySet
-from django.http import Http404, HttpRequest, HttpResponse
-from django.shortcuts import redirect
+from django.http import HttpRequest
 from django.utils.safestring import SafeString
-from unfold.contrib.filters.admin import ChoicesDropdownFilter, DropdownFilter
+from unfold.contrib.filters.admin import ChoicesDropdownFilter
 from unfold.decorators import display
 
 from contacts.models import Contact
 from kaanha.messaging.models import Dispatch, Message, Status
-from kaanha.organizations import access
 from kaanha.organizations.access import Area
-from kaanha.organizations.owned_admin import ReadOnlyAdmin, chip, moment
+from kaanha.organizations.owned_admin import GivenFilter, SubjectAdmin, chip, moment
 from templates_app.admin import bubble
 
+KINDS: dict[str, str] = {
+    Dispatch.Kind.BROADCAST: "this broadcast",
+    Dispatch.Kind.STEP: "this step",
+    Dispatch.Kind.API: "this request",
+}
 DIGITS = 10  # a code of Meta's fits an integer column
 
 STATUS_COLORS = {
@@ -33,36 +36,22 @@ STATUS_COLORS = {
 }
 
 
-class _Given(DropdownFilter):
-    """What the address names stays in the filters' form, so that choosing another filter doesn't lose it."""
-
-    all_option: Any = None
-    words: ClassVar[str]
+class DispatchFilter(GivenFilter):
+    title = "what sent it"
+    parameter_name = "dispatch"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        given = request.GET.get(self.parameter_name, "")
-        return [(given, self.words.format(given))] if given else []
+        dispatch = model_admin.given(request).get("dispatch")
+        return [(str(dispatch.pk), KINDS[dispatch.kind])] if dispatch else []
 
 
-class DispatchFilter(_Given):
-    title = "broadcast"
-    parameter_name = "dispatch"
-    words = "this broadcast"
-
-    def queryset(self, request: HttpRequest, rows: QuerySet[Message]) -> QuerySet[Message]:
-        return rows.filter(dispatch=int(self.value())) if self.value() else rows
-
-
-class ContactFilter(_Given):
+class ContactFilter(GivenFilter):
     title = "contact"
     parameter_name = "contact"
     words = "this contact"
 
-    def queryset(self, request: HttpRequest, rows: QuerySet[Message]) -> QuerySet[Message]:
-        return rows.filter(contact=int(self.value())) if self.value() else rows
 
-
-class FailureFilter(_Given):
+class FailureFilter(GivenFilter):
     """Reached from the numbers of a broadcast: the failures of one of Meta's codes, or of none."""
 
     title = "Meta's code"
@@ -79,13 +68,15 @@ class FailureFilter(_Given):
 
 
 @admin.register(Message)
-class MessageAdmin(ReadOnlyAdmin):
+class MessageAdmin(SubjectAdmin):
     """The ledger is never listed as a whole: `dispatch` or `contact` says whose messages are meant.
 
     Both orders follow an index: (dispatch, contact) for recipients, (contact, id) for one person's messages.
     """
 
     area = Area.CAMPAIGNS
+    subjects: ClassVar = {"dispatch": Dispatch, "contact": Contact}
+    choose_one = "Choose a broadcast to see its recipients, or a contact to see its messages."
     list_display = ("recipient", "phone", "status_chip", "why", "accepted", "delivered", "read")
     list_filter: Any = (
         DispatchFilter,
@@ -103,38 +94,6 @@ class MessageAdmin(ReadOnlyAdmin):
 
     def get_ordering(self, request: HttpRequest) -> list[str]:
         return ["contact_id"] if "dispatch" in request.GET else ["-id"]
-
-    def get_changelist_instance(self, request: HttpRequest) -> Any:
-        changes = super().get_changelist_instance(request)
-        changes.full_result_count = changes.result_count  # "show all" would be the whole ledger
-        return changes
-
-    def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
-        """404 for a dispatch or contact of another organization."""
-        self.require(request, change=False)
-        if not self._subject_is_ours(request):
-            messages.info(request, "Choose a broadcast to see its recipients, or a contact to see its messages.")
-            return redirect("admin:index")
-        response: HttpResponse = super().changelist_view(request, extra_context)
-        return response
-
-    def _subject_is_ours(self, request: HttpRequest) -> bool:
-        """Whether the list is narrowed to a dispatch or contact, which then must be the organization's."""
-        current, given = access.of(request), False
-        for name, model in (("dispatch", Dispatch), ("contact", Contact)):
-            key = request.GET.get(name, "")
-            if not key:
-                continue
-            given = True
-            rows: Any = model._default_manager.filter(pk=int(key) if key.isdecimal() and len(key) < 19 else 0)
-            owned = (
-                rows
-                if current.superuser and not current.organization
-                else rows.filter(organization=current.organization)
-            )
-            if not owned.exists():
-                raise Http404
-        return given
 
     @display(description="Recipient")
     def recipient(self, message: Message) -> str:

@@ -28,6 +28,7 @@ from django.utils import timezone
 from django.utils.functional import cached_property
 from django.utils.safestring import SafeString
 from unfold.admin import ModelAdmin
+from unfold.contrib.filters.admin import DropdownFilter
 
 from kaanha.lib.errors import Refusal
 from kaanha.organizations import access
@@ -284,6 +285,68 @@ class ReadOnlyAdmin(OwnedAdmin):
 
     addable = False
     changeable = False
+
+
+class GivenFilter(DropdownFilter):
+    """What the address names stays in the filters' form, so that choosing another filter doesn't lose it."""
+
+    all_option: Any = None
+    words: ClassVar[str]
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        given = request.GET.get(self.parameter_name, "")
+        return [(given, self.words.format(given))] if given else []
+
+    def queryset(self, request: HttpRequest, rows: QuerySet[Any]) -> QuerySet[Any]:
+        return rows.filter(**{self.parameter_name: int(self.value())}) if self.value() else rows
+
+
+class SubjectAdmin(ReadOnlyAdmin):
+    """Rows that are never listed as a whole: the address says whose are meant, such as `?contact=17`."""
+
+    # What the address may name: the parameter, and the model whose row it is.
+    subjects: ClassVar[dict[str, type[Model]]]
+    # Said to whoever comes without one, who is led elsewhere.
+    choose_one: ClassVar[str]
+    elsewhere: ClassVar[str] = "admin:index"
+
+    def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
+        """404 for a subject of another organization."""
+        self.require(request, change=False)
+        given = self.given(request)
+        if not given:
+            messages.info(request, self.choose_one)
+            return redirect(self.elsewhere)
+        return self.list_of(request, given, extra_context or {})
+
+    def list_of(self, request: HttpRequest, given: dict[str, Any], context: dict[str, Any]) -> HttpResponse:
+        """The list of what belongs to the rows that are `given`."""
+        response: HttpResponse = super().changelist_view(request, {**context, "given": given})
+        return response
+
+    def get_changelist_instance(self, request: HttpRequest) -> Any:
+        changes = super().get_changelist_instance(request)
+        changes.full_result_count = changes.result_count  # "show all" would be the whole table
+        return changes
+
+    def given(self, request: HttpRequest) -> dict[str, Any]:
+        """The rows that the address names, each of which must be the organization's. One query each, once."""
+        known: dict[str, Any] | None = getattr(request, "_kaanha_given", None)
+        if known is None:
+            named = {name: request.GET.get(name, "") for name in self.subjects}
+            known = {name: self._subject(request, name, key) for name, key in named.items() if key}
+            request._kaanha_given = known  # type: ignore[attr-defined]
+        return known
+
+    def _subject(self, request: HttpRequest, name: str, key: str) -> Any:
+        rows: Any = self.subjects[name]._default_manager.filter(pk=int(key) if key.isdecimal() and len(key) < 19 else 0)
+        current = access.of(request)
+        if current.organization is not None or not current.superuser:
+            rows = rows.filter(organization=current.organization)
+        row = rows.first()
+        if row is None:
+            raise Http404
+        return row
 
 
 class SuperuserAdmin(ModelAdmin):
