@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 from django.db import connection
 
 from kaanha.messaging.policy import Addressee
-from sequences import trees
+from sequences import locks, trees
 from sequences.conditions import Letter
 from sequences.models import Step
 from sequences.tree_nodes import Condition, Field, HasTag, Node
@@ -64,13 +64,13 @@ class Known:
 
 
 def open_courses(now: datetime) -> dict[int, Course]:
-    """Active sequences with somebody due, share-locked: a pause waits for us, or we for it."""
+    """Active sequences with somebody due, shared: a pause waits for us, and the next claim for the pause."""
     with connection.cursor() as cursor:
         cursor.execute(_DUE_SEQUENCES, [now])
         due = [key for (key,) in cursor.fetchall()]
         if not due:
             return {}
-        cursor.execute(_COURSES, [due])
+        cursor.execute(_COURSES, [locks.share_free(due)])
         return {
             key: Course(key, name, tag, Policy(limit, when_late), ZoneInfo(zone))
             for key, name, tag, limit, when_late, zone in cursor.fetchall()
@@ -157,7 +157,6 @@ _COURSES = """
 SELECT s.id, s.name, s.exit_tag_id, s.late_limit, s.when_late, o.timezone
 FROM sequences_sequence s JOIN organizations_organization o ON o.id = s.organization_id
 WHERE s.id = ANY(%s) AND s.status = 'active' AND s.spread_asked_at IS NULL AND s.exit_up_to IS NULL
-ORDER BY s.id FOR SHARE OF s
 """
 _CLAIM = """
 SELECT e.id, e.organization_id, e.sequence_id, e.contact_id, e.revision_id, e.step_id, e.enrolled_at, e.since,

@@ -14,6 +14,7 @@ from contacts.models import Contact, Tag
 from kaanha.lib import public_ids
 from kaanha.lib.errors import Refusal
 from kaanha.webhooks.models import Event
+from sequences import locks
 from sequences.counting import Tally
 from sequences.models import Code, Enrollment, Intake, Sequence, Status
 
@@ -79,6 +80,7 @@ def take_in(*, now: datetime, limit: int = BATCH) -> int:
         intake = open_ones.order_by("pk").first()
         if intake is None:
             return 0
+        locks.share([intake.sequence_id])
         with connection.cursor() as cursor:
             cursor.execute(_HOLDERS, [intake.tag_id, intake.after, limit])
             holders = [key for (key,) in cursor.fetchall()]
@@ -175,8 +177,9 @@ def told(sequence: int, name: str, contact: int, phone: str | None, enrollment: 
 
 def _require_active(sequence: Sequence) -> None:
     """Look again, and keep it so until the end of the transaction."""
+    locks.share([sequence.pk])
     with connection.cursor() as cursor:
-        cursor.execute("SELECT status FROM sequences_sequence WHERE id = %s FOR SHARE", [sequence.pk])
+        cursor.execute("SELECT status FROM sequences_sequence WHERE id = %s", [sequence.pk])
         row = cursor.fetchone()
     if row is None or row[0] != Status.ACTIVE:
         status = Status(row[0]).label.lower() if row else "gone"

@@ -14,7 +14,7 @@ from kaanha.lib.errors import Refusal
 from kaanha.messaging import holding
 from kaanha.messaging.models import Dispatch
 from kaanha.whatsapp.cloud_api.errors import ErrorClass
-from sequences import exiting
+from sequences import exiting, locks
 from sequences.models import Enrollment, ExitReason, Intake, Sequence, Status
 from sequences.publishing import PAUSED, PAUSED_DETAIL, dispatches
 from templates_app.models import MessageTemplate
@@ -28,6 +28,7 @@ TRY_AGAIN = timedelta(minutes=15)
 def pause(sequence: Sequence, *, now: datetime) -> None:
     """Hold everybody where they are; a message on its way still goes."""
     with transaction.atomic():
+        locks.have_alone(sequence.pk)
         sequence.move(Status.PAUSED, paused_at=now, spread_asked_at=None)
         for dispatch in dispatches(sequence):
             holding.hold(dispatch.pk, reason=PAUSED, detail=PAUSED_DETAIL, now=now)
@@ -39,6 +40,7 @@ def resume(sequence: Sequence, *, now: datetime) -> None:
         status = sequence.get_status_display().lower()
         raise Refusal(f"Sequence {sequence.name!r} is {status}: only a paused one can be resumed.", code="wrong_status")
     with transaction.atomic():
+        locks.have_alone(sequence.pk)
         sequence.move(Status.ACTIVE, paused_at=None, spread_asked_at=now)
         _release(sequence, (PAUSED, CANCELING), now=now)
 
@@ -46,6 +48,7 @@ def resume(sequence: Sequence, *, now: datetime) -> None:
 def archive(sequence: Sequence, *, now: datetime) -> int:
     """End it for good, for everybody inside, too; how many those were."""
     with transaction.atomic():
+        locks.have_alone(sequence.pk)
         sequence.move(Status.ARCHIVED, archived_at=now, paused_at=None, spread_asked_at=None, exit_up_to=EVERYBODY)
         for dispatch in dispatches(sequence):
             holding.cancel(dispatch.pk, now=now)
@@ -56,7 +59,8 @@ def archive(sequence: Sequence, *, now: datetime) -> int:
 def cancel_everybody(sequence: Sequence, *, now: datetime) -> int:
     """Cancel whoever is inside now, and requests to enroll holders; how many were inside. New people may come."""
     with transaction.atomic():
-        held = Sequence.objects.select_for_update(no_key=True).get(pk=sequence.pk)
+        locks.have_alone(sequence.pk)
+        held = Sequence.objects.get(pk=sequence.pk)
         newest = Enrollment.objects.filter(sequence=held).order_by("-pk").values_list("pk", flat=True).first()
         if newest is None:
             return 0

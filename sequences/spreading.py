@@ -8,6 +8,7 @@ from django.db import connection, transaction
 from django.db.models import Exists, F, OuterRef
 
 from contacts.models import ContactEvent
+from sequences import locks
 from sequences.models import Pulse, Sequence, Status, WhenLate
 
 DOWNTIME = timedelta(minutes=2)  # so long without a look means that nothing ran
@@ -45,7 +46,8 @@ def spread(*, now: datetime) -> int:
 
 def _spread(key: int, *, now: datetime) -> bool:
     with transaction.atomic():
-        asked = Sequence.objects.select_for_update(no_key=True).filter(pk=key, spread_asked_at__isnull=False)
+        locks.have_alone(key)
+        asked = Sequence.objects.filter(pk=key, spread_asked_at__isnull=False)
         sequence = asked.filter(status=Status.ACTIVE).first()
         if sequence is None:
             return False

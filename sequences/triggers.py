@@ -6,7 +6,7 @@ from datetime import datetime
 
 from django.db import connection, transaction
 
-from sequences import enrolling, exiting
+from sequences import enrolling, exiting, locks
 from sequences.counting import Tally
 
 BATCH = 10_000
@@ -24,7 +24,7 @@ def handle(*, now: datetime, limit: int = BATCH) -> int:
         events = _claim(limit)
         if events:
             tally = Tally()
-            _lock_sequences(events, now)
+            _share_sequences(events)
             enrolling.enter(_TRIGGERED, {"events": events}, now=now, tally=tally)
             _wake(events, now)
             _mark(events, now)
@@ -45,10 +45,11 @@ def _claim(limit: int) -> list[int]:
         return [key for (key,) in cursor.fetchall()]
 
 
-def _lock_sequences(events: list[int], now: datetime) -> None:
-    """Share-lock what may take people in: archiving ends everybody inside, and must not miss those who enter now."""
+def _share_sequences(events: list[int]) -> None:
+    """Share what may take people in: archiving ends everybody inside, and must not miss those who enter now."""
     with connection.cursor() as cursor:
-        cursor.execute(_LOCK_SEQUENCES, {"events": events})
+        cursor.execute(_CONCERNED, {"events": events})
+        locks.share([key for (key,) in cursor.fetchall()])
 
 
 def _wake(events: list[int], now: datetime) -> None:
@@ -74,9 +75,7 @@ JOIN sequences_revision r ON r.organization_id = v.organization_id
 JOIN sequences_sequence s ON s.id = r.sequence_id AND (s.archived_at IS NULL OR v.at < s.archived_at)
 WHERE v.id = ANY(%(events)s)
 """
-_LOCK_SEQUENCES = f"""
-SELECT id FROM sequences_sequence WHERE id IN (SELECT sequence_id FROM ({_TRIGGERED}) AS t) ORDER BY id FOR SHARE
-"""
+_CONCERNED = f"SELECT DISTINCT sequence_id FROM ({_TRIGGERED}) AS t"
 _WAKE = """
 WITH waiting AS MATERIALIZED (
   SELECT e.id FROM sequences_enrollment e JOIN sequences_step st ON st.id = e.step_id
