@@ -221,7 +221,7 @@ class ContactAdmin(OwnedAdmin):
     search_fields = ("name", "phone")
     search_help_text = "Search by name, or by the first digits of a number"
     ordering = ("-id",)
-    actions = ("add_tag", "opt_out_selected")
+    actions: Any = ("add_tag", "opt_out_selected")
     list_fullwidth = False
     change_form_outer_before_template = "kaanha/contact_head.html"
     change_form_outer_after_template = "kaanha/contact_history.html"
@@ -231,14 +231,7 @@ class ContactAdmin(OwnedAdmin):
     def get_search_results(
         self, request: HttpRequest, rows: QuerySet[Contact], search_term: str
     ) -> tuple[QuerySet[Contact], bool]:
-        """By the beginning of a number, which an index finds, or by a part of the name."""
-        term = search_term.strip()
-        digits = "".join(letter for letter in term if letter.isdigit())
-        if digits and not any(letter.isalpha() for letter in term):
-            return rows.filter(phone__startswith=f"+{digits.removeprefix('00')}"), False
-        for word in term.split():
-            rows = rows.filter(name__icontains=word)
-        return rows, False
+        return searched(rows, search_term), False
 
     def complete(self, request: HttpRequest, rows: list[Any]) -> None:
         held = defaultdict(list)
@@ -277,7 +270,7 @@ class ContactAdmin(OwnedAdmin):
             chosen = form.cleaned_data["tag"]
             self.attempt(request, lambda: _tag_all(contacts, chosen))
             return None
-        return self._asked(request, contacts, "add_tag", title="Add a tag", button="Add the tag", form=form)
+        return self.asked(request, contacts, "add_tag", title="Add a tag", button="Add the tag", form=form)
 
     @admin.action(description="Opt out …", permissions=["change"])
     def opt_out_selected(self, request: HttpRequest, contacts: QuerySet[Contact]) -> HttpResponse | None:
@@ -286,7 +279,7 @@ class ContactAdmin(OwnedAdmin):
             proof = form.cleaned_data["proof"]
             self.attempt(request, lambda: _opt_out_all(contacts, proof=proof, request=request))
             return None
-        return self._asked(
+        return self.asked(
             request,
             contacts,
             "opt_out_selected",
@@ -297,7 +290,7 @@ class ContactAdmin(OwnedAdmin):
             sentences=["They get no messages any more, until they opt in again."],
         )
 
-    def _asked(
+    def asked(
         self,
         request: HttpRequest,
         contacts: QuerySet[Contact],
@@ -500,7 +493,18 @@ def _tags_of(request: HttpRequest) -> QuerySet[Tag]:
     return Tag.objects.all() if current.superuser else Tag.objects.none()
 
 
-def _chunks(contacts: QuerySet[Contact]) -> Iterator[list[int]]:
+def searched(contacts: QuerySet[Contact], term: str) -> QuerySet[Contact]:
+    """Those found by the beginning of a number, for which there is an index, or by every word in the name."""
+    digits = "".join(letter for letter in term if letter.isdigit())
+    if digits and not any(letter.isalpha() for letter in term):
+        return contacts.filter(phone__startswith=f"+{digits.removeprefix('00')}")
+    for word in term.split():
+        contacts = contacts.filter(name__icontains=word)
+    return contacts
+
+
+def chunks(contacts: QuerySet[Contact]) -> Iterator[list[int]]:
+    """The keys of these contacts, in portions that a statement can take."""
     keys = contacts.order_by("pk").values_list("pk", flat=True).iterator(chunk_size=CHUNK)
     while chunk := list(islice(keys, CHUNK)):
         yield chunk
@@ -508,13 +512,13 @@ def _chunks(contacts: QuerySet[Contact]) -> Iterator[list[int]]:
 
 def _tag_all(contacts: QuerySet[Contact], tag: Tag) -> str:
     now, told = timezone.now(), {"source": ConsentSource.OPERATOR}
-    newly = sum(tagging.add(tag.organization, chunk, [tag.pk], at=now, **told) for chunk in _chunks(contacts))
+    newly = sum(tagging.add(tag.organization, chunk, [tag.pk], at=now, **told) for chunk in chunks(contacts))
     return f"{newly:,} contacts have the tag {tag} now that didn't have it before."
 
 
 def _opt_out_all(contacts: QuerySet[Contact], *, proof: str, request: HttpRequest) -> str:
     told: dict[str, Any] = {"source": ConsentSource.OPERATOR, "proof": proof, "at": timezone.now(), "by": request.user}
-    news = sum(len(consent.opt_out(chunk, **told)) for chunk in _chunks(contacts))
+    news = sum(len(consent.opt_out(chunk, **told)) for chunk in chunks(contacts))
     return f"{news:,} contacts are opted out now that weren't before."
 
 

@@ -186,7 +186,7 @@ def _next(enrollment: Enrollment, names: dict[str, str]) -> tuple[str, datetime 
     step = enrollment.step
     if enrollment.status not in INSIDE or step is None:
         return "", None, ""
-    return trees.words(trees.parse([step.spec])[0], names), _planned(enrollment), _waits_for(enrollment, step)
+    return trees.words(trees.parse([step.spec])[0], names), _planned(enrollment), waits_for(enrollment, step)
 
 
 def _planned(enrollment: Enrollment) -> datetime | None:
@@ -195,7 +195,8 @@ def _planned(enrollment: Enrollment) -> datetime | None:
     return (open_run.until if open_run and open_run.until else None) or enrollment.next_run_at
 
 
-def _waits_for(enrollment: Enrollment, step: Step) -> str:
+def waits_for(enrollment: Enrollment, step: Step) -> str:
+    """What keeps somebody waiting in its step beside the time; empty where it's the time alone."""
     sequence = enrollment.sequence
     if enrollment.status == EnrollmentStatus.PAUSED:
         return "The enrollment is paused: resume it to let it go on."

@@ -27,11 +27,11 @@ def names(nodes: Sequence[Node], organization: Organization) -> dict[str, str]:
     """What people call the tags, templates and steps, by public id and by step key. Two queries."""
     rows = [*tags_of(nodes, organization), *templates_of(nodes, organization)]
     called = {row.public_id: str(row) for row in rows}
-    return called | {step.key: _step(step, called) for step in flatten(nodes)}
+    return called | {step.key: step_name(step, called) for step in flatten(nodes)}
 
 
-def _step(step: Flat, called: Mapping[str, str]) -> str:
-    """Such as autumn_sale (step 1). What isn't a message is its number alone."""
+def step_name(step: Flat, called: Mapping[str, str]) -> str:
+    """Such as autumn_sale (step 1). What isn't a message is its number alone. `called` names the templates."""
     if not isinstance(step.node, Message):
         return f"step {step.place}"
     name, _ = name_and_language(called.get(step.node.template, step.node.template))

@@ -17,6 +17,8 @@ from kaanha.organizations.models import APIKey, Membership, Organization, Role
 from kaanha.organizations.owned_admin import OwnedAdmin
 from kaanha.webhooks.models import Event
 from kaanha.whatsapp.models import BusinessAccount, MetaApp, PhoneNumber
+from sequences import enrolling, publishing
+from sequences.models import Enrollment, Sequence, Source
 from templates_app.models import MessageTemplate
 from tests.factories import (
     BroadcastFactory,
@@ -28,6 +30,7 @@ from tests.factories import (
     MetaAppFactory,
     OrganizationFactory,
     PhoneNumberFactory,
+    SequenceFactory,
     TagFactory,
     TemplateFactory,
     UserFactory,
@@ -58,8 +61,22 @@ def row_of(model, organization):
         Import: lambda: Import.objects.create(organization=organization, file_name="a.csv", started_at=now),
         Message: lambda: MessageFactory(organization=organization),
         Broadcast: lambda: BroadcastFactory(organization=organization),
+        Enrollment: lambda: enrollment_of(organization),
+        Sequence: lambda: SequenceFactory(organization=organization),
     }
     return made[model]()
+
+
+def enrollment_of(organization):
+    """A contact in a sequence of one message."""
+    now, number = timezone.now(), PhoneNumberFactory(organization=organization)
+    template = TemplateFactory(organization=organization, account=number.account)
+    draft = [{"id": "m", "type": "message", "template": template.public_id}]
+    sequence = SequenceFactory(organization=organization, phone_number=number, draft=draft)
+    publishing.activate(sequence, now=now)
+    contact = ContactFactory(organization=organization)
+    (outcome,) = enrolling.enroll(sequence, [contact.pk], source=Source.API, now=now)
+    return Enrollment.objects.get(pk=outcome.enrollment_id)
 
 
 def pages_of(model, row):
@@ -94,7 +111,8 @@ def test_rows_of_the_own_organization_open_for_owners(model):
     name = f"/admin/{model._meta.app_label}/{model._meta.model_name}/"
     query = f"?dispatch={row.dispatch_id}" if model is Message else ""
 
-    assert browser.get(f"{name}{row.pk}/change/").status_code == 200
+    # a draft of a sequence is at home on the page of its steps
+    assert browser.get(f"{name}{row.pk}/change/", follow=True).status_code == 200
     assert browser.get(f"{name}{row.pk}/history/").status_code == 200
     assert browser.get(name + query, follow=True).status_code == 200
 
