@@ -92,7 +92,7 @@ def told(stage):
     stage.settle()
     stage.put_on(purchased, people[0])
     type(people[2]).objects.filter(pk=people[2].pk).update(opted_in=False)
-    stage.wait(seconds=10)
+    stage.wait(seconds=20)
     stage.settle()
     basket = Basket(Talk(Console(file=StringIO())), stage.organization.slug)
     basket.id, basket.imported = sequence.public_id, 3
