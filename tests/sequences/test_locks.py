@@ -31,7 +31,7 @@ def test_a_pause_comes_before_the_next_batch_however_many_are_due(stage):
         pausing.start()
         wait_for_somebody_who_waits()
 
-        assert locks.share_free([sequence.pk]) == []
+        assert in_another_thread(lambda: locks.share_free([sequence.pk])) == []
     pausing.join(timeout=30)
 
     sequence.refresh_from_db()
