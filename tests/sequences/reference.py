@@ -4,10 +4,10 @@ One contact at a time, plain Python, nothing of the engine's and no database: it
 rules in words, before the engine was read. It is slow where slowness is clear (clocks are stepped
 minute by minute) and it decides nothing that the rules leave to chance.
 
-    walk = Walk(Rules(tree), Person(), at=start)   # enrolled
-    walk.run(now)                                  # what a sweep does: go on as far as it goes
-    walk.heard("m", "sent", at)                    # the world: what became of the message of step m
-    walk.path, walk.put, walk.stands, walk.ended   # what must be true of the engine's rows
+    walk = Walk(Rules(tree), Person(), at=start)              # enrolled
+    walk.run(now)                                             # what a sweep does: go on as far as it goes
+    walk.heard("m", "sent", at)                               # the world: what became of the message of step m
+    walk.path, walk.put, walk.stands, walk.planned, walk.ended  # what must be true of the engine's rows
 """
 
 from __future__ import annotations
@@ -21,17 +21,24 @@ from zoneinfo import ZoneInfo
 
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 LOOK_AGAIN = timedelta(minutes=5)  # a waiting condition, where nobody gives word
+LONG_AGO = datetime.min.replace(tzinfo=UTC)
 AT_LEAST = {"sent": {"sent", "delivered", "read"}, "delivered": {"delivered", "read"}, "read": {"read"}}
 
 
 @dataclass
 class Person:
-    """A contact as it is right now."""
+    """A contact as it is right now. `fields` are its name, email and phone; `attributes` is all the rest."""
 
     opted_in: bool = True
     deleted: bool = False
     tags: set[str] = field(default_factory=set)
     fields: dict[str, str] = field(default_factory=dict)
+    attributes: dict[str, str] = field(default_factory=dict)
+
+    def value(self, name: str) -> str:
+        if name == "first_name":
+            return (self.fields.get("name", "").split() or [""])[0]
+        return self.fields.get(name, "") or self.attributes.get(name.removeprefix("attributes."), "")
 
 
 @dataclass(frozen=True)
@@ -48,28 +55,39 @@ class Rules:
 
 @dataclass
 class Letter:
-    """What is known of one message: its stage now, and how and when it was first no longer open."""
+    """What is known of a message. Its fate is the first that is known of accepted, failed, closed, in this order."""
 
-    status: str = "open"
+    status: str = "queued"
     reason: str = ""
     replied: bool = False
-    fate: str = ""
-    fate_at: datetime | None = None
+    accepted_at: datetime | None = None
+    failed_at: datetime | None = None
+    closed_at: datetime | None = None
+
+    @property
+    def open(self) -> bool:
+        return self.status in ("queued", "sending")
+
+    @property
+    def fate_at(self) -> datetime | None:
+        return self.accepted_at or self.failed_at or self.closed_at
 
 
 class Taken(NamedTuple):
-    """A step that is over for the contact."""
+    """A step that is over for the contact: entered, left, and what became of it."""
 
     key: str
     outcome: str
     reason: str
     at: datetime
+    ended_at: datetime
 
 
 class Stands(NamedTuple):
     """Where a contact waits: `due` is a delay's end or a condition's deadline; a message has none."""
 
     key: str
+    at: datetime
     due: datetime | None
 
 
@@ -103,10 +121,11 @@ class Walk:
         self.stands: Stands | None = None
         self.ended: Ended | None = None
         self.paused = self.halted = False  # this contact; the sequence
-        self.not_before: datetime | None = None  # its place in the queue after a pause
+        self.planned: datetime | None = at  # when it would go on if nothing held it
+        self.turn: datetime | None = None  # its place in the queue after a pause
         self.look_at: datetime | None = None  # a waiting condition: the latest moment of the next look
         self.leaves = ""  # the reason, where something has happened that ends this
-        self.skips = False  # late: message steps are left out until the next wait
+        self.skips = self.ends = False  # late: what happens to message steps until the next wait
 
     # What happens to the contact
 
@@ -117,42 +136,64 @@ class Walk:
         """A tag that it didn't hold was put on."""
         if tag == self.rules.exit_tag:
             self.leave("exit_tag")
-        self._stir()
+        self._stir("tag", tag)
 
-    def heard(self, key: str, status: str, at: datetime, reason: str = "") -> None:
-        """News of a message. A stage never goes back, and delivered is never undone."""
+    def heard(self, key: str, status: str, at: datetime, *, reason: str = "") -> None:
+        """News of a message. A stage never goes back, delivered is never undone, and receipts undo all else."""
         letter = self.letters[key]
-        if status in AT_LEAST and letter.status in AT_LEAST[status]:
-            return
-        if status == "failed" and letter.status in AT_LEAST["delivered"]:
+        stages = AT_LEAST.get(status, set())
+        if letter.status in stages or (status == "failed" and letter.status in AT_LEAST["delivered"]):
             return
         letter.status, letter.reason = status, reason
-        if letter.fate_at is None:
-            letter.fate, letter.fate_at = status, at
-        self._stir()
+        letter.failed_at = at if status == "failed" else None
+        letter.closed_at = at if status in ("skipped", "unconfirmed") else None
+        if stages and letter.accepted_at is None:
+            letter.accepted_at = at
+        self._stir("step", key)
 
     def replied(self, key: str) -> None:
         """The contact answered the message of a step."""
         self.letters[key].replied = True
         if self.rules.exit_on_reply:
             self.leave("replied")
-        self._stir()
+        self._stir("step", key)
 
-    def _stir(self) -> None:
-        self.look_at = datetime.min.replace(tzinfo=UTC)
+    def cancel(self, reason: str, now: datetime) -> None:
+        """Somebody ends it, this very moment."""
+        if self.ended is None:
+            self._end("exited", reason, now)
+
+    def _stir(self, what: str, which: str) -> None:
+        """What a condition waits for has happened: it looks again at once."""
+        if self.ended is None and self.stands and self.todo[0].get("if", {}).get(what) == which:
+            self.look_at = self.planned = LONG_AGO
 
     # What a sweep does
 
     def run(self, now: datetime) -> None:
+        self.notice(now)
+        self.go_on(now)
+
+    def notice(self, now: datetime) -> None:
+        """See what has happened; that ends it also while it is paused."""
         if self.ended is None and self.leaves:
             self._end("exited", self.leaves, now)
-        if self.ended or self.paused or self.halted or (self.not_before and now < self.not_before):
+        if self.ended is None and self.stands and self.todo[0]["type"] == "message" and self.planned is None:
+            self.planned = None if self.letters[self.stands.key].open else now
+
+    def spread_to(self, turn: datetime) -> None:
+        """After a pause it goes on when it is its turn. Who was in time then stays in time."""
+        self.planned = self.turn = turn
+        self.look_at = turn if self.look_at else None
+
+    def go_on(self, now: datetime) -> None:
+        if self.ended or self.paused or self.halted or self.planned is None or now < self.planned:
             return
-        self.not_before = None
-        while self.ended is None and self._goes_on(now):
+        self._judge(self.planned, now)
+        while self.ended is None and self._take(now):
             pass
 
-    def _goes_on(self, now: datetime) -> bool:
+    def _take(self, now: datetime) -> bool:
         if not self.todo:
             self._end("completed", "", now)
             return False
@@ -162,72 +203,74 @@ class Walk:
     def _message(self, step: dict[str, Any], now: datetime) -> bool:
         key = step["id"]
         if key not in self.letters:
+            if self.ends:
+                self._took(step, "left", now, reason="late")
+                self._end("exited", "late", now)
+                return False
             if self.skips:
                 return self._took(step, "skipped", now, reason="late")
-            self.letters[key], self.put[key], self.stands = Letter(), now, Stands(key, None)
+            self.letters[key], self.put[key] = Letter(), now
+            return self._wait(step, now, None)
         letter = self.letters[key]
-        if letter.fate_at is None:
+        if letter.open:
             return False
-        self._took(step, letter.status, letter.fate_at, reason=letter.reason)
+        fate = letter.fate_at or now
+        self._took(step, "sent" if letter.status in AT_LEAST["sent"] else letter.status, now, reason=letter.reason)
+        self.before = fate
         if letter.status == "skipped" and letter.reason in ("opted_out", "deleted", "canceled"):
             self._end("exited", letter.reason, now)
         return True
 
     def _delay(self, step: dict[str, Any], now: datetime) -> bool:
-        if self.stands is None:
-            due = self.before + span(step["delay"]) if "delay" in step else self._clock(step["until"])
-            self.stands, self.skips = Stands(step["id"], due), False
-        if now < self.stands.due:
-            return False
-        late = self._is_late(now)
-        return self._took(step, "waited", now) and self._on_time(now, late=late)
+        due = self.before + span(step["delay"]) if "delay" in step else self._clock(step["until"])
+        if now < due:
+            return self._wait(step, now, due)
+        self._judge((self.stands and self.turn) or due, now)
+        return self._took(step, "waited", now)
 
     def _condition(self, step: dict[str, Any], now: datetime) -> bool:
-        if self.stands is None:
-            if self.met(step["if"]):
-                return self._branch(step, "yes", now)
-            if "waitFor" not in step:
-                return self._branch(step, "no", now)
-            deadline = now + span(step["waitFor"])
-            self.stands, self.skips, self.look_at = Stands(step["id"], deadline), False, min(deadline, now + LOOK_AGAIN)
-            return False
-        if now < self.look_at:
-            return False
-        return self.look(step, now)
-
-    def look(self, step: dict[str, Any], now: datetime) -> bool:
-        """Try the test of a condition that waits."""
-        deadline = self.stands.due
         met = self.met(step["if"])
-        if not met and now < deadline:
-            self.look_at = min(deadline, now + LOOK_AGAIN)
-            return False
-        late = self._is_late(now)
-        return self._branch(step, "yes" if met else "no", now) and self._on_time(now, late=late)
-
-    def _branch(self, step: dict[str, Any], way: str, now: datetime) -> bool:
+        began = self.stands.at if self.stands else now
+        deadline = began + span(step["waitFor"]) if "waitFor" in step else began
+        if not met and now < deadline and not self._hopeless(step["if"]):
+            return self._wait(step, now, deadline)
+        if self.stands:
+            self._judge(max(deadline, self.turn or deadline), now)
+        way = "yes" if met else "no"
         self._took(step, way, now)
         self.todo = list(step.get(way) or []) + self.todo
         return True
 
-    def _took(self, step: dict[str, Any], outcome: str, at: datetime, reason: str = "") -> bool:
-        self.path.append(Taken(step["id"], outcome, reason, at))
-        self.before, self.stands, self.todo = at, None, self.todo[1:]
+    def _wait(self, step: dict[str, Any], now: datetime, due: datetime | None) -> bool:
+        self.stands = self.stands or Stands(step["id"], now, due)
+        self.planned, self.look_at, self.turn = due, None, None
+        if step["type"] == "condition" and due:
+            self.planned = self.look_at = min(due, now + LOOK_AGAIN)
+        return False
+
+    def _took(self, step: dict[str, Any], outcome: str, now: datetime, *, reason: str = "") -> bool:
+        began = self.stands.at if self.stands else now
+        self.path.append(Taken(step["id"], outcome, reason, began, now))
+        self.before, self.stands, self.look_at, self.turn = now, None, None, None
+        self.todo = self.todo[1:]
         return True
 
-    def _is_late(self, now: datetime) -> bool:
-        limit = self.rules.late_limit
-        return limit is not None and now - self.stands.due > limit
-
-    def _on_time(self, now: datetime, *, late: bool) -> bool:
-        """What the sequence wants for those who come too late."""
+    def _judge(self, planned: datetime, now: datetime) -> None:
+        """Whether what follows comes too late, and what the sequence wants then."""
+        late = self.rules.late_limit is not None and now - planned > self.rules.late_limit
         self.skips = late and self.rules.when_late == "skip"
-        if late and self.rules.when_late == "end":
-            self._end("exited", "late", now)
-        return True
+        self.ends = late and self.rules.when_late == "end"
 
     def _end(self, how: str, reason: str, now: datetime) -> None:
-        self.ended, self.stands, self.not_before = Ended(how, reason, now), None, None
+        if self.stands:
+            self._withdraw(self.stands.key, now)
+            self._took(self.todo[0], "left", now)
+        self.ended, self.planned = Ended(how, reason, now), None
+
+    def _withdraw(self, key: str, now: datetime) -> None:
+        letter = self.letters.get(key)
+        if letter and letter.status == "queued":
+            letter.status, letter.reason, letter.closed_at = "skipped", "canceled", now
 
     def _clock(self, until: dict[str, Any]) -> datetime:
         days = tuple(until.get("weekdays") or DAYS)
@@ -240,7 +283,11 @@ class Walk:
             return test["tag"] in self.person.tags
         if "step" in test:
             return self._reached(test["step"], test["reached"])
-        return holds(self.person.fields.get(test["field"], ""), test["is"], test.get("value", ""))
+        return holds(self.person.value(test["field"]), test["is"], test.get("value", ""))
+
+    def _hopeless(self, test: dict[str, Any]) -> bool:
+        """A message that was never asked for will never reach anything: there is nothing to wait for."""
+        return "step" in test and test["step"] not in self.letters
 
     def _reached(self, key: str, stage: str) -> bool:
         letter = self.letters.get(key)
