@@ -1,25 +1,218 @@
-"""The page of a contact, with what was sent to it and what it wrote."""
+"""The page of a contact, with what was sent to it, what it wrote, and its sequences; and enrolling from the list."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
+from typing import Any
 
-from django.contrib import admin
-from django.http import HttpRequest
+from django import forms
+from django.contrib import admin, messages
+from django.core.exceptions import PermissionDenied
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
 from django.urls import reverse
+from django.utils import timezone
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString
+from unfold.widgets import UnfoldAdminSelect2Widget
 
-from contacts.admin import SHOWN, ContactAdmin, Section
+from contacts.admin import SHOWN, ContactAdmin, Section, chunks
 from contacts.models import Contact
+from kaanha.lib.errors import Refusal
 from kaanha.messaging.models import InboundMessage, Message, Status
 from kaanha.organizations import access
 from kaanha.organizations.access import Area
-from kaanha.organizations.owned_admin import moment
+from kaanha.organizations.owned_admin import chip, moment
+from sequences import enrolling, standing
+from sequences import models as sequences
+from sequences.enrolling import SENTENCES
+from sequences.enrollment_admin import fate_chip, fate_reason, link_to, status_chip
+from sequences.models import Code, Enrollment, EnrollmentRefusal, Source, Step, StepRun
+from sequences.standing import Standing
+
+
+class SequenceChoice(forms.Form):
+    sequence = forms.ModelChoiceField(queryset=sequences.Sequence.objects.none(), widget=UnfoldAdminSelect2Widget())
+
+    def __init__(self, *args: Any, among: QuerySet[sequences.Sequence], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        choices: Any = self.fields["sequence"]
+        choices.queryset = among.order_by("name", "pk")
 
 
 @admin.register(Contact)
 class ContactPage(ContactAdmin):
+    actions = (*ContactAdmin.actions, "enroll_selected")
+
+    def own_pages(self) -> dict[str, tuple[str, Callable[..., HttpResponse]]]:
+        return {**super().own_pages(), "enroll": ("<path:object_id>/enroll/", self.enroll_view)}
+
+    def has_enroll_permission(self, request: HttpRequest) -> bool:
+        """Enrolling sends messages: it takes more than the right to edit contacts."""
+        return access.of(request).may_change(Area.CAMPAIGNS)
+
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None
+    ) -> HttpResponse:
+        context = {**(extra_context or {}), "may_enroll": self.has_enroll_permission(request)}
+        return super().change_view(request, object_id, form_url, context)
+
     def history(self, request: HttpRequest, contact: Contact) -> list[Section]:
-        return [_messages(request, contact), _inbound(contact), *super().history(request, contact)]
+        return [
+            _sequences(request, contact),
+            _messages(request, contact),
+            _inbound(contact),
+            *super().history(request, contact),
+        ]
+
+    # --- enrolling -----------------------------------------------------------------------------------------------
+
+    def enroll_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Choose the sequence for one contact; what refuses it is said in words."""
+        if not self.has_enroll_permission(request):
+            raise PermissionDenied
+        contact = self.found(request, object_id)
+        among = _active(request).filter(organization=contact.organization_id)
+        among = among.exclude(pk__in=Enrollment.objects.filter(contact=contact).values("sequence"))
+        if why := _why_not(contact, among):
+            messages.warning(request, why)
+            return redirect(self.url("change", contact.pk))
+        form = SequenceChoice(request.POST or None, among=among)
+
+        def enroll(sequence: sequences.Sequence) -> str:
+            return _enroll_one(contact, sequence, now=timezone.now())
+
+        sentence = f"{contact} begins with its first step at once. Only active sequences that it isn't in are offered."
+        asked: dict[str, Any] = {"title": "Enroll in a sequence", "sentences": [sentence], "button": "Enroll"}
+        return self.confirmed(request, contact, enroll, form=form, **asked)
+
+    @admin.action(description="Enroll in a sequence …", permissions=["enroll"])
+    def enroll_selected(self, request: HttpRequest, contacts: QuerySet[Contact]) -> HttpResponse | None:
+        form = SequenceChoice(request.POST if "apply" in request.POST else None, among=_active(request))
+        if form.is_valid():
+            sequence = form.cleaned_data["sequence"]
+            self.attempt(request, lambda: _enroll_all(contacts, sequence, now=timezone.now()))
+            return None
+        return self.asked(
+            request,
+            contacts,
+            "enroll_selected",
+            title="Enroll in a sequence",
+            button="Enroll them",
+            form=form,
+            sentences=["Each begins with the first step at once. Who may not be enrolled is left out, and counted."],
+        )
+
+
+def _active(request: HttpRequest) -> QuerySet[sequences.Sequence]:
+    """The active sequences of the organization that the request works in."""
+    rows = sequences.Sequence.objects.filter(status=sequences.Status.ACTIVE)
+    current = access.of(request)
+    return rows if current.superuser and not current.organization else rows.filter(organization=current.organization)
+
+
+def _why_not(contact: Contact, among: QuerySet[sequences.Sequence]) -> str:
+    """What keeps a contact from being enrolled anywhere."""
+    if contact.deleted_at is not None:
+        return SENTENCES[Code.CONTACT_DELETED]
+    if not contact.opted_in:
+        return SENTENCES[Code.NOT_OPTED_IN]
+    return "" if among.exists() else f"There is no active sequence that {contact} hasn't been in already."
+
+
+def _enroll_one(contact: Contact, sequence: sequences.Sequence, *, now: datetime) -> str:
+    (outcome,) = enrolling.enroll(sequence, [contact.pk], source=Source.OPERATOR, now=now)
+    if outcome.code:
+        raise Refusal(SENTENCES[outcome.code], code=outcome.code)
+    return f"{contact} is enrolled in {sequence}: the first step is on its way."
+
+
+def _enroll_all(contacts: QuerySet[Contact], sequence: sequences.Sequence, *, now: datetime) -> str:
+    """Enroll them in portions; the outcome in a sentence. A portion that is enrolled stays so, whatever comes after."""
+    codes: Counter[str] = Counter()
+    try:
+        for chunk in chunks(contacts):
+            outcomes = enrolling.enroll(sequence, chunk, source=Source.OPERATOR, now=now)
+            codes.update(outcome.code for outcome in outcomes)
+    except Refusal as refusal:
+        done = f"{_outcome(codes, sequence)} Then it ended: " if codes else ""
+        raise Refusal(f"{done}{refusal}", code=refusal.code) from refusal
+    return _outcome(codes, sequence)
+
+
+def _outcome(codes: Counter[str], sequence: sequences.Sequence) -> str:
+    """Such as: 812 enrolled in Welcome; not: 40 not opted in, 3 enrolled before."""
+    refused = [(Code(code).label, count) for code, count in codes.most_common() if code]
+    words = ", ".join(f"{count:,} {label[0].lower()}{label[1:]}" for label, count in refused)
+    return f"{codes['']:,} enrolled in {sequence}{f'; not: {words}' if words else ''}."
+
+
+# --- sections ----------------------------------------------------------------------------------------------------
+
+
+def _sequences(request: HttpRequest, contact: Contact) -> Section:
+    """Its enrollments, those inside first, and what it was refused: what was sent, what wasn't and why, what comes."""
+    rows = Enrollment.objects.filter(contact=contact.pk).select_related("contact", *standing.RELATED)
+    latest = sorted(rows.order_by("-enrolled_at", "-pk")[:SHOWN], key=lambda row: row.ended_at is not None)
+    refusals = EnrollmentRefusal.objects.filter(contact=contact.pk).select_related("sequence").order_by("-at", "-pk")
+    here, sent = standing.standings(latest, contact.organization), _sent(latest)
+    linked = access.of(request).may_view(Area.CAMPAIGNS)
+    lines: list[Sequence[object]] = [
+        (
+            _named(row.sequence, row.enrolled_at, link_to(row) if linked else ""),
+            status_chip(row),
+            format_html_join("", "<div>{} {}{}</div>", sent[row.pk]) or "–",
+            _next(here.get(row.pk)),
+        )
+        for row in latest
+    ]
+    lines += [
+        (_named(row.sequence, row.at), chip("Not enrolled", "warning"), row.get_code_display(), "–")
+        for row in refusals[:SHOWN]
+    ]
+    headers = ("Sequence", "Status", "What was sent, and why not", "What comes next")
+    link = f"{reverse('admin:sequences_enrollment_changelist')}?contact={contact.pk}"
+    return Section(
+        "Sequences",
+        headers,
+        lines,
+        "This contact has been in no sequence.",
+        link=link if latest and linked else "",
+        link_text="All sequences",
+    )
+
+
+def _named(sequence: sequences.Sequence, at: datetime, link: str = "") -> SafeString:
+    name = format_html('<a href="{}">{}</a>', link, sequence) if link else sequence
+    return format_html('{}<div class="k-help">{}</div>', name, moment(at))
+
+
+def _sent(enrollments: Iterable[Enrollment]) -> dict[int, list[tuple[SafeString, str, str]]]:
+    """The message steps that each has taken: what became of it, the template, and why it wasn't sent. Two queries."""
+    keys = [row.pk for row in enrollments]
+    runs = StepRun.objects.filter(enrollment__in=keys, step__kind=Step.Kind.MESSAGE).select_related("step__template")
+    taken = list(runs.order_by("at", "pk"))
+    found = Message.objects.in_bulk([run.message for run in taken if run.message is not None])
+    sent = defaultdict(list)
+    for run in taken:
+        message = found.get(run.message or 0)
+        why = fate_reason(run.reason, message)
+        name = run.step.template.name if run.step.template else f"step {run.step.place}"
+        sent[run.enrollment_id].append((fate_chip(run.outcome, message), name, f": {why}" if why else ""))
+    return sent
+
+
+def _next(here: Standing | None) -> SafeString | str:
+    """The step that comes, with its time, or what keeps it waiting."""
+    if here is None:
+        return "–"
+    step = f"{here.words}, then: {here.then}" if here.then else here.words
+    if here.waits_for or here.at is None:
+        return format_html("{}<div>{}</div>", step, here.waits_for)
+    return format_html("{}<div>{}</div>", step, moment(here.at) if here.at > timezone.now() else "Due now")
 
 
 def _messages(request: HttpRequest, contact: Contact) -> Section:
