@@ -1,7 +1,8 @@
 """Advancing everybody whose time has come: claimed in batches, walked in memory, written back in sets.
 
-Locks in one order: the sequence (shared, see `locks`) → Enrollment (claims skip locked ones) → Message → counters. Nothing is called
-while a transaction is open and nothing is claimed beyond it, so that a crash undoes a batch and the next sweep does it.
+Locks in one order: the sequence (shared, see `locks`) → Enrollment (claims skip locked ones) → Message → counters.
+Nothing is called while a transaction is open and nothing is claimed beyond it, so that a crash undoes a batch and the
+next sweep does it.
 """
 
 from __future__ import annotations

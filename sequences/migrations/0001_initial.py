@@ -8,271 +8,723 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     initial = True
 
     dependencies = [
-        ('contacts', '0003_tell_of_opt_outs_and_deletions'),
-        ('messaging', '0005_tell_sequences_of_their_messages'),
-        ('organizations', '0001_initial'),
-        ('templates_app', '0001_initial'),
-        ('whatsapp', '0001_initial'),
+        ("contacts", "0003_tell_of_opt_outs_and_deletions"),
+        ("messaging", "0005_tell_sequences_of_their_messages"),
+        ("organizations", "0001_initial"),
+        ("templates_app", "0001_initial"),
+        ("whatsapp", "0001_initial"),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 
     operations = [
         migrations.CreateModel(
-            name='Pulse',
+            name="Pulse",
             fields=[
-                ('name', models.CharField(max_length=20, primary_key=True, serialize=False)),
-                ('at', models.DateTimeField()),
+                ("name", models.CharField(max_length=20, primary_key=True, serialize=False)),
+                ("at", models.DateTimeField()),
             ],
         ),
         migrations.CreateModel(
-            name='Sequence',
+            name="Sequence",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('name', models.CharField(max_length=200)),
-                ('status', models.CharField(choices=[('draft', 'Draft'), ('active', 'Active'), ('paused', 'Paused'), ('archived', 'Archived')], default='draft', editable=False, max_length=10)),
-                ('draft', models.JSONField(blank=True, default=list)),
-                ('trigger', models.CharField(choices=[('tag_added', 'A tag is put on a contact'), ('contact_created', 'A contact is created'), ('manual', 'By hand, by command or by the API')], default='manual', max_length=16)),
-                ('exit_on_reply', models.BooleanField(default=False)),
-                ('late_limit', models.DurationField(blank=True, null=True, validators=[django.core.validators.MinValueValidator(datetime.timedelta(seconds=60)), django.core.validators.MaxValueValidator(datetime.timedelta(days=365))])),
-                ('when_late', models.CharField(choices=[('send', 'Send it late'), ('skip', 'Skip the messages that are late'), ('end', 'End the sequence for this contact')], default='send', max_length=4)),
-                ('spread_per_minute', models.PositiveIntegerField(default=600, validators=[django.core.validators.MinValueValidator(1), django.core.validators.MaxValueValidator(60000)])),
-                ('spread_asked_at', models.DateTimeField(editable=False, null=True)),
-                ('exit_up_to', models.BigIntegerField(editable=False, null=True)),
-                ('first_activated_at', models.DateTimeField(editable=False, null=True)),
-                ('paused_at', models.DateTimeField(editable=False, null=True)),
-                ('archived_at', models.DateTimeField(editable=False, null=True)),
-                ('created_at', models.DateTimeField(auto_now_add=True)),
-                ('updated_at', models.DateTimeField(auto_now=True)),
-                ('created_by', models.ForeignKey(editable=False, null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='+', to=settings.AUTH_USER_MODEL)),
-                ('exit_tag', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.PROTECT, related_name='+', to='contacts.tag')),
-                ('organization', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='+', to='organizations.organization')),
-                ('phone_number', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='sequences', to='whatsapp.phonenumber')),
-                ('trigger_tag', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.PROTECT, related_name='+', to='contacts.tag')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("name", models.CharField(max_length=200)),
+                (
+                    "status",
+                    models.CharField(
+                        choices=[
+                            ("draft", "Draft"),
+                            ("active", "Active"),
+                            ("paused", "Paused"),
+                            ("archived", "Archived"),
+                        ],
+                        default="draft",
+                        editable=False,
+                        max_length=10,
+                    ),
+                ),
+                ("draft", models.JSONField(blank=True, default=list)),
+                (
+                    "trigger",
+                    models.CharField(
+                        choices=[
+                            ("tag_added", "A tag is put on a contact"),
+                            ("contact_created", "A contact is created"),
+                            ("manual", "By hand, by command or by the API"),
+                        ],
+                        default="manual",
+                        max_length=16,
+                    ),
+                ),
+                ("exit_on_reply", models.BooleanField(default=False)),
+                (
+                    "late_limit",
+                    models.DurationField(
+                        blank=True,
+                        null=True,
+                        validators=[
+                            django.core.validators.MinValueValidator(datetime.timedelta(seconds=60)),
+                            django.core.validators.MaxValueValidator(datetime.timedelta(days=365)),
+                        ],
+                    ),
+                ),
+                (
+                    "when_late",
+                    models.CharField(
+                        choices=[
+                            ("send", "Send it late"),
+                            ("skip", "Skip the messages that are late"),
+                            ("end", "End the sequence for this contact"),
+                        ],
+                        default="send",
+                        max_length=4,
+                    ),
+                ),
+                (
+                    "spread_per_minute",
+                    models.PositiveIntegerField(
+                        default=600,
+                        validators=[
+                            django.core.validators.MinValueValidator(1),
+                            django.core.validators.MaxValueValidator(60000),
+                        ],
+                    ),
+                ),
+                ("spread_asked_at", models.DateTimeField(editable=False, null=True)),
+                ("exit_up_to", models.BigIntegerField(editable=False, null=True)),
+                ("first_activated_at", models.DateTimeField(editable=False, null=True)),
+                ("paused_at", models.DateTimeField(editable=False, null=True)),
+                ("archived_at", models.DateTimeField(editable=False, null=True)),
+                ("created_at", models.DateTimeField(auto_now_add=True)),
+                ("updated_at", models.DateTimeField(auto_now=True)),
+                (
+                    "created_by",
+                    models.ForeignKey(
+                        editable=False,
+                        null=True,
+                        on_delete=django.db.models.deletion.SET_NULL,
+                        related_name="+",
+                        to=settings.AUTH_USER_MODEL,
+                    ),
+                ),
+                (
+                    "exit_tag",
+                    models.ForeignKey(
+                        blank=True,
+                        null=True,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="+",
+                        to="contacts.tag",
+                    ),
+                ),
+                (
+                    "organization",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE, related_name="+", to="organizations.organization"
+                    ),
+                ),
+                (
+                    "phone_number",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT, related_name="sequences", to="whatsapp.phonenumber"
+                    ),
+                ),
+                (
+                    "trigger_tag",
+                    models.ForeignKey(
+                        blank=True,
+                        null=True,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="+",
+                        to="contacts.tag",
+                    ),
+                ),
             ],
         ),
         migrations.CreateModel(
-            name='Revision',
+            name="Revision",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('number', models.PositiveIntegerField()),
-                ('tree', models.JSONField()),
-                ('trigger', models.CharField(choices=[('tag_added', 'A tag is put on a contact'), ('contact_created', 'A contact is created'), ('manual', 'By hand, by command or by the API')], max_length=16)),
-                ('published_at', models.DateTimeField()),
-                ('superseded_at', models.DateTimeField(null=True)),
-                ('organization', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='+', to='organizations.organization')),
-                ('phone_number', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='+', to='whatsapp.phonenumber')),
-                ('published_by', models.ForeignKey(null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='+', to=settings.AUTH_USER_MODEL)),
-                ('trigger_tag', models.ForeignKey(null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='+', to='contacts.tag')),
-                ('sequence', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='revisions', to='sequences.sequence')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("number", models.PositiveIntegerField()),
+                ("tree", models.JSONField()),
+                (
+                    "trigger",
+                    models.CharField(
+                        choices=[
+                            ("tag_added", "A tag is put on a contact"),
+                            ("contact_created", "A contact is created"),
+                            ("manual", "By hand, by command or by the API"),
+                        ],
+                        max_length=16,
+                    ),
+                ),
+                ("published_at", models.DateTimeField()),
+                ("superseded_at", models.DateTimeField(null=True)),
+                (
+                    "organization",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE, related_name="+", to="organizations.organization"
+                    ),
+                ),
+                (
+                    "phone_number",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT, related_name="+", to="whatsapp.phonenumber"
+                    ),
+                ),
+                (
+                    "published_by",
+                    models.ForeignKey(
+                        null=True,
+                        on_delete=django.db.models.deletion.SET_NULL,
+                        related_name="+",
+                        to=settings.AUTH_USER_MODEL,
+                    ),
+                ),
+                (
+                    "trigger_tag",
+                    models.ForeignKey(
+                        null=True, on_delete=django.db.models.deletion.SET_NULL, related_name="+", to="contacts.tag"
+                    ),
+                ),
+                (
+                    "sequence",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE, related_name="revisions", to="sequences.sequence"
+                    ),
+                ),
             ],
             options={
-                'ordering': ['number'],
+                "ordering": ["number"],
             },
         ),
         migrations.CreateModel(
-            name='Intake',
+            name="Intake",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('source', models.CharField(choices=[('tag_added', 'A tag was put on'), ('contact_created', 'The contact was created'), ('operator', 'An operator'), ('api', 'The API'), ('command', 'A command'), ('existing', 'Held the tag already')], max_length=16)),
-                ('after', models.BigIntegerField(default=0)),
-                ('enrolled', models.PositiveIntegerField(default=0)),
-                ('refused', models.PositiveIntegerField(default=0)),
-                ('asked_at', models.DateTimeField()),
-                ('finished_at', models.DateTimeField(null=True)),
-                ('organization', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='+', to='organizations.organization')),
-                ('tag', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='+', to='contacts.tag')),
-                ('sequence', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='intakes', to='sequences.sequence')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                (
+                    "source",
+                    models.CharField(
+                        choices=[
+                            ("tag_added", "A tag was put on"),
+                            ("contact_created", "The contact was created"),
+                            ("operator", "An operator"),
+                            ("api", "The API"),
+                            ("command", "A command"),
+                            ("existing", "Held the tag already"),
+                        ],
+                        max_length=16,
+                    ),
+                ),
+                ("after", models.BigIntegerField(default=0)),
+                ("enrolled", models.PositiveIntegerField(default=0)),
+                ("refused", models.PositiveIntegerField(default=0)),
+                ("asked_at", models.DateTimeField()),
+                ("finished_at", models.DateTimeField(null=True)),
+                (
+                    "organization",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE, related_name="+", to="organizations.organization"
+                    ),
+                ),
+                (
+                    "tag",
+                    models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name="+", to="contacts.tag"),
+                ),
+                (
+                    "sequence",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE, related_name="intakes", to="sequences.sequence"
+                    ),
+                ),
             ],
         ),
         migrations.CreateModel(
-            name='EnrollmentRefusal',
+            name="EnrollmentRefusal",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('code', models.CharField(choices=[('already_enrolled', 'Enrolled before'), ('not_opted_in', 'Not opted in'), ('contact_deleted', 'Contact deleted'), ('contact_not_found', 'Unknown contact'), ('sequence_not_active', 'Sequence not active'), ('exit_tag', 'Holds the exit tag')], max_length=20)),
-                ('source', models.CharField(choices=[('tag_added', 'A tag was put on'), ('contact_created', 'The contact was created'), ('operator', 'An operator'), ('api', 'The API'), ('command', 'A command'), ('existing', 'Held the tag already')], max_length=16)),
-                ('at', models.DateTimeField()),
-                ('contact', models.ForeignKey(db_constraint=False, db_index=False, on_delete=django.db.models.deletion.DO_NOTHING, related_name='+', to='contacts.contact')),
-                ('sequence', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.CASCADE, related_name='refusals', to='sequences.sequence')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                (
+                    "code",
+                    models.CharField(
+                        choices=[
+                            ("already_enrolled", "Enrolled before"),
+                            ("not_opted_in", "Not opted in"),
+                            ("contact_deleted", "Contact deleted"),
+                            ("contact_not_found", "Unknown contact"),
+                            ("sequence_not_active", "Sequence not active"),
+                            ("exit_tag", "Holds the exit tag"),
+                        ],
+                        max_length=20,
+                    ),
+                ),
+                (
+                    "source",
+                    models.CharField(
+                        choices=[
+                            ("tag_added", "A tag was put on"),
+                            ("contact_created", "The contact was created"),
+                            ("operator", "An operator"),
+                            ("api", "The API"),
+                            ("command", "A command"),
+                            ("existing", "Held the tag already"),
+                        ],
+                        max_length=16,
+                    ),
+                ),
+                ("at", models.DateTimeField()),
+                (
+                    "contact",
+                    models.ForeignKey(
+                        db_constraint=False,
+                        db_index=False,
+                        on_delete=django.db.models.deletion.DO_NOTHING,
+                        related_name="+",
+                        to="contacts.contact",
+                    ),
+                ),
+                (
+                    "sequence",
+                    models.ForeignKey(
+                        db_index=False,
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="refusals",
+                        to="sequences.sequence",
+                    ),
+                ),
             ],
         ),
         migrations.CreateModel(
-            name='SequenceCount',
+            name="SequenceCount",
             fields=[
-                ('pk', models.CompositePrimaryKey('sequence_id', 'slot', blank=True, editable=False, primary_key=True, serialize=False)),
-                ('slot', models.SmallIntegerField()),
-                ('enrolled', models.BigIntegerField(default=0)),
-                ('completed', models.BigIntegerField(default=0)),
-                ('exited', models.BigIntegerField(default=0)),
-                ('sequence', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.CASCADE, related_name='counts', to='sequences.sequence')),
+                (
+                    "pk",
+                    models.CompositePrimaryKey(
+                        "sequence_id", "slot", blank=True, editable=False, primary_key=True, serialize=False
+                    ),
+                ),
+                ("slot", models.SmallIntegerField()),
+                ("enrolled", models.BigIntegerField(default=0)),
+                ("completed", models.BigIntegerField(default=0)),
+                ("exited", models.BigIntegerField(default=0)),
+                (
+                    "sequence",
+                    models.ForeignKey(
+                        db_index=False,
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="counts",
+                        to="sequences.sequence",
+                    ),
+                ),
             ],
         ),
         migrations.CreateModel(
-            name='Step',
+            name="Step",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('key', models.CharField(max_length=32)),
-                ('place', models.CharField(max_length=200)),
-                ('position', models.PositiveIntegerField()),
-                ('kind', models.CharField(choices=[('message', 'Message'), ('delay', 'Delay'), ('condition', 'Condition')], max_length=10)),
-                ('spec', models.JSONField()),
-                ('dispatch', models.ForeignKey(null=True, on_delete=django.db.models.deletion.PROTECT, related_name='steps', to='messaging.dispatch')),
-                ('next', models.ForeignKey(db_index=False, null=True, on_delete=django.db.models.deletion.CASCADE, related_name='+', to='sequences.step')),
-                ('no', models.ForeignKey(db_index=False, null=True, on_delete=django.db.models.deletion.CASCADE, related_name='+', to='sequences.step')),
-                ('revision', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='steps', to='sequences.revision')),
-                ('tag', models.ForeignKey(null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='+', to='contacts.tag')),
-                ('template', models.ForeignKey(null=True, on_delete=django.db.models.deletion.PROTECT, related_name='+', to='templates_app.messagetemplate')),
-                ('yes', models.ForeignKey(db_index=False, null=True, on_delete=django.db.models.deletion.CASCADE, related_name='+', to='sequences.step')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("key", models.CharField(max_length=32)),
+                ("place", models.CharField(max_length=200)),
+                ("position", models.PositiveIntegerField()),
+                (
+                    "kind",
+                    models.CharField(
+                        choices=[("message", "Message"), ("delay", "Delay"), ("condition", "Condition")], max_length=10
+                    ),
+                ),
+                ("spec", models.JSONField()),
+                (
+                    "dispatch",
+                    models.ForeignKey(
+                        null=True,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="steps",
+                        to="messaging.dispatch",
+                    ),
+                ),
+                (
+                    "next",
+                    models.ForeignKey(
+                        db_index=False,
+                        null=True,
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="+",
+                        to="sequences.step",
+                    ),
+                ),
+                (
+                    "no",
+                    models.ForeignKey(
+                        db_index=False,
+                        null=True,
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="+",
+                        to="sequences.step",
+                    ),
+                ),
+                (
+                    "revision",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE, related_name="steps", to="sequences.revision"
+                    ),
+                ),
+                (
+                    "tag",
+                    models.ForeignKey(
+                        null=True, on_delete=django.db.models.deletion.SET_NULL, related_name="+", to="contacts.tag"
+                    ),
+                ),
+                (
+                    "template",
+                    models.ForeignKey(
+                        null=True,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="+",
+                        to="templates_app.messagetemplate",
+                    ),
+                ),
+                (
+                    "yes",
+                    models.ForeignKey(
+                        db_index=False,
+                        null=True,
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="+",
+                        to="sequences.step",
+                    ),
+                ),
             ],
             options={
-                'ordering': ['position'],
+                "ordering": ["position"],
             },
         ),
         migrations.CreateModel(
-            name='Enrollment',
+            name="Enrollment",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('status', models.CharField(choices=[('active', 'Active'), ('paused', 'Paused'), ('completed', 'Completed'), ('exited', 'Exited')], default='active', max_length=10)),
-                ('exit_reason', models.CharField(blank=True, choices=[('opted_out', 'Opted out'), ('deleted', 'Contact deleted'), ('canceled', 'Canceled'), ('exit_tag', 'Got the exit tag'), ('replied', 'Replied'), ('late', 'A step was overdue for too long'), ('archived', 'The sequence was archived')], default='', max_length=10)),
-                ('source', models.CharField(choices=[('tag_added', 'A tag was put on'), ('contact_created', 'The contact was created'), ('operator', 'An operator'), ('api', 'The API'), ('command', 'A command'), ('existing', 'Held the tag already')], max_length=16)),
-                ('enrolled_at', models.DateTimeField()),
-                ('since', models.DateTimeField()),
-                ('entered_at', models.DateTimeField(null=True)),
-                ('next_run_at', models.DateTimeField(null=True)),
-                ('message', models.BigIntegerField(null=True)),
-                ('ended_at', models.DateTimeField(null=True)),
-                ('contact', models.ForeignKey(db_constraint=False, db_index=False, on_delete=django.db.models.deletion.DO_NOTHING, related_name='enrollments', to='contacts.contact')),
-                ('organization', models.ForeignKey(db_constraint=False, db_index=False, on_delete=django.db.models.deletion.DO_NOTHING, related_name='+', to='organizations.organization')),
-                ('revision', models.ForeignKey(db_constraint=False, db_index=False, on_delete=django.db.models.deletion.DO_NOTHING, related_name='enrollments', to='sequences.revision')),
-                ('sequence', models.ForeignKey(db_constraint=False, db_index=False, on_delete=django.db.models.deletion.DO_NOTHING, related_name='enrollments', to='sequences.sequence')),
-                ('step', models.ForeignKey(db_constraint=False, db_index=False, null=True, on_delete=django.db.models.deletion.DO_NOTHING, related_name='+', to='sequences.step')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                (
+                    "status",
+                    models.CharField(
+                        choices=[
+                            ("active", "Active"),
+                            ("paused", "Paused"),
+                            ("completed", "Completed"),
+                            ("exited", "Exited"),
+                        ],
+                        default="active",
+                        max_length=10,
+                    ),
+                ),
+                (
+                    "exit_reason",
+                    models.CharField(
+                        blank=True,
+                        choices=[
+                            ("opted_out", "Opted out"),
+                            ("deleted", "Contact deleted"),
+                            ("canceled", "Canceled"),
+                            ("exit_tag", "Got the exit tag"),
+                            ("replied", "Replied"),
+                            ("late", "A step was overdue for too long"),
+                            ("archived", "The sequence was archived"),
+                        ],
+                        default="",
+                        max_length=10,
+                    ),
+                ),
+                (
+                    "source",
+                    models.CharField(
+                        choices=[
+                            ("tag_added", "A tag was put on"),
+                            ("contact_created", "The contact was created"),
+                            ("operator", "An operator"),
+                            ("api", "The API"),
+                            ("command", "A command"),
+                            ("existing", "Held the tag already"),
+                        ],
+                        max_length=16,
+                    ),
+                ),
+                ("enrolled_at", models.DateTimeField()),
+                ("since", models.DateTimeField()),
+                ("entered_at", models.DateTimeField(null=True)),
+                ("next_run_at", models.DateTimeField(null=True)),
+                ("message", models.BigIntegerField(null=True)),
+                ("ended_at", models.DateTimeField(null=True)),
+                (
+                    "contact",
+                    models.ForeignKey(
+                        db_constraint=False,
+                        db_index=False,
+                        on_delete=django.db.models.deletion.DO_NOTHING,
+                        related_name="enrollments",
+                        to="contacts.contact",
+                    ),
+                ),
+                (
+                    "organization",
+                    models.ForeignKey(
+                        db_constraint=False,
+                        db_index=False,
+                        on_delete=django.db.models.deletion.DO_NOTHING,
+                        related_name="+",
+                        to="organizations.organization",
+                    ),
+                ),
+                (
+                    "revision",
+                    models.ForeignKey(
+                        db_constraint=False,
+                        db_index=False,
+                        on_delete=django.db.models.deletion.DO_NOTHING,
+                        related_name="enrollments",
+                        to="sequences.revision",
+                    ),
+                ),
+                (
+                    "sequence",
+                    models.ForeignKey(
+                        db_constraint=False,
+                        db_index=False,
+                        on_delete=django.db.models.deletion.DO_NOTHING,
+                        related_name="enrollments",
+                        to="sequences.sequence",
+                    ),
+                ),
+                (
+                    "step",
+                    models.ForeignKey(
+                        db_constraint=False,
+                        db_index=False,
+                        null=True,
+                        on_delete=django.db.models.deletion.DO_NOTHING,
+                        related_name="+",
+                        to="sequences.step",
+                    ),
+                ),
             ],
         ),
         migrations.CreateModel(
-            name='StepCount',
+            name="StepCount",
             fields=[
-                ('pk', models.CompositePrimaryKey('step_id', 'slot', blank=True, editable=False, primary_key=True, serialize=False)),
-                ('slot', models.SmallIntegerField()),
-                ('arrived', models.BigIntegerField(default=0)),
-                ('sent', models.BigIntegerField(default=0)),
-                ('failed', models.BigIntegerField(default=0)),
-                ('skipped', models.BigIntegerField(default=0)),
-                ('unconfirmed', models.BigIntegerField(default=0)),
-                ('waited', models.BigIntegerField(default=0)),
-                ('yes', models.BigIntegerField(default=0)),
-                ('no', models.BigIntegerField(default=0)),
-                ('left', models.BigIntegerField(default=0)),
-                ('step', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.CASCADE, related_name='counts', to='sequences.step')),
+                (
+                    "pk",
+                    models.CompositePrimaryKey(
+                        "step_id", "slot", blank=True, editable=False, primary_key=True, serialize=False
+                    ),
+                ),
+                ("slot", models.SmallIntegerField()),
+                ("arrived", models.BigIntegerField(default=0)),
+                ("sent", models.BigIntegerField(default=0)),
+                ("failed", models.BigIntegerField(default=0)),
+                ("skipped", models.BigIntegerField(default=0)),
+                ("unconfirmed", models.BigIntegerField(default=0)),
+                ("waited", models.BigIntegerField(default=0)),
+                ("yes", models.BigIntegerField(default=0)),
+                ("no", models.BigIntegerField(default=0)),
+                ("left", models.BigIntegerField(default=0)),
+                (
+                    "step",
+                    models.ForeignKey(
+                        db_index=False,
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="counts",
+                        to="sequences.step",
+                    ),
+                ),
             ],
         ),
         migrations.CreateModel(
-            name='StepRun',
+            name="StepRun",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('key', models.CharField(max_length=32)),
-                ('at', models.DateTimeField()),
-                ('until', models.DateTimeField(null=True)),
-                ('ended_at', models.DateTimeField(null=True)),
-                ('outcome', models.CharField(blank=True, choices=[('', 'Waiting'), ('sent', 'Sent'), ('failed', 'Failed'), ('skipped', 'Skipped'), ('unconfirmed', 'Unconfirmed'), ('waited', 'Waited'), ('yes', 'If Yes'), ('no', 'If No'), ('left', 'Left here')], default='', max_length=12)),
-                ('reason', models.CharField(blank=True, default='', max_length=300)),
-                ('message', models.BigIntegerField(null=True)),
-                ('enrollment', models.ForeignKey(db_constraint=False, db_index=False, on_delete=django.db.models.deletion.DO_NOTHING, related_name='runs', to='sequences.enrollment')),
-                ('step', models.ForeignKey(db_constraint=False, db_index=False, on_delete=django.db.models.deletion.DO_NOTHING, related_name='runs', to='sequences.step')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("key", models.CharField(max_length=32)),
+                ("at", models.DateTimeField()),
+                ("until", models.DateTimeField(null=True)),
+                ("ended_at", models.DateTimeField(null=True)),
+                (
+                    "outcome",
+                    models.CharField(
+                        blank=True,
+                        choices=[
+                            ("", "Waiting"),
+                            ("sent", "Sent"),
+                            ("failed", "Failed"),
+                            ("skipped", "Skipped"),
+                            ("unconfirmed", "Unconfirmed"),
+                            ("waited", "Waited"),
+                            ("yes", "If Yes"),
+                            ("no", "If No"),
+                            ("left", "Left here"),
+                        ],
+                        default="",
+                        max_length=12,
+                    ),
+                ),
+                ("reason", models.CharField(blank=True, default="", max_length=300)),
+                ("message", models.BigIntegerField(null=True)),
+                (
+                    "enrollment",
+                    models.ForeignKey(
+                        db_constraint=False,
+                        db_index=False,
+                        on_delete=django.db.models.deletion.DO_NOTHING,
+                        related_name="runs",
+                        to="sequences.enrollment",
+                    ),
+                ),
+                (
+                    "step",
+                    models.ForeignKey(
+                        db_constraint=False,
+                        db_index=False,
+                        on_delete=django.db.models.deletion.DO_NOTHING,
+                        related_name="runs",
+                        to="sequences.step",
+                    ),
+                ),
             ],
         ),
         migrations.AddIndex(
-            model_name='sequence',
-            index=models.Index(fields=['organization', '-created_at'], name='sequence_newest'),
+            model_name="sequence",
+            index=models.Index(fields=["organization", "-created_at"], name="sequence_newest"),
         ),
         migrations.AddConstraint(
-            model_name='sequence',
-            constraint=models.CheckConstraint(condition=models.Q(('status__in', ['draft', 'active', 'paused', 'archived'])), name='sequence_status_known'),
+            model_name="sequence",
+            constraint=models.CheckConstraint(
+                condition=models.Q(("status__in", ["draft", "active", "paused", "archived"])),
+                name="sequence_status_known",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='sequence',
-            constraint=models.CheckConstraint(condition=models.Q(('trigger__in', ['tag_added', 'contact_created', 'manual'])), name='sequence_trigger_known'),
+            model_name="sequence",
+            constraint=models.CheckConstraint(
+                condition=models.Q(("trigger__in", ["tag_added", "contact_created", "manual"])),
+                name="sequence_trigger_known",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='sequence',
-            constraint=models.CheckConstraint(condition=models.Q(('spread_per_minute__gte', 1), ('spread_per_minute__lte', 60000)), name='sequence_spread'),
+            model_name="sequence",
+            constraint=models.CheckConstraint(
+                condition=models.Q(("spread_per_minute__gte", 1), ("spread_per_minute__lte", 60000)),
+                name="sequence_spread",
+            ),
         ),
         migrations.AddIndex(
-            model_name='revision',
-            index=models.Index(fields=['organization', 'trigger', 'trigger_tag'], name='revision_triggers'),
+            model_name="revision",
+            index=models.Index(fields=["organization", "trigger", "trigger_tag"], name="revision_triggers"),
         ),
         migrations.AddConstraint(
-            model_name='revision',
-            constraint=models.UniqueConstraint(fields=('sequence', 'number'), name='revision_number_once'),
+            model_name="revision",
+            constraint=models.UniqueConstraint(fields=("sequence", "number"), name="revision_number_once"),
         ),
         migrations.AddConstraint(
-            model_name='revision',
-            constraint=models.UniqueConstraint(condition=models.Q(('superseded_at', None)), fields=('sequence',), name='revision_one_newest'),
+            model_name="revision",
+            constraint=models.UniqueConstraint(
+                condition=models.Q(("superseded_at", None)), fields=("sequence",), name="revision_one_newest"
+            ),
         ),
         migrations.AddIndex(
-            model_name='intake',
-            index=models.Index(condition=models.Q(('finished_at', None)), fields=['id'], name='intake_open'),
+            model_name="intake",
+            index=models.Index(condition=models.Q(("finished_at", None)), fields=["id"], name="intake_open"),
         ),
         migrations.AddIndex(
-            model_name='enrollmentrefusal',
-            index=models.Index(fields=['contact'], name='enrollment_refusal_contact'),
+            model_name="enrollmentrefusal",
+            index=models.Index(fields=["contact"], name="enrollment_refusal_contact"),
         ),
         migrations.AddConstraint(
-            model_name='enrollmentrefusal',
-            constraint=models.UniqueConstraint(fields=('sequence', 'contact', 'code'), name='enrollment_refusal_once'),
+            model_name="enrollmentrefusal",
+            constraint=models.UniqueConstraint(fields=("sequence", "contact", "code"), name="enrollment_refusal_once"),
         ),
         migrations.AddConstraint(
-            model_name='step',
-            constraint=models.UniqueConstraint(fields=('revision', 'key'), name='step_key_once'),
+            model_name="step",
+            constraint=models.UniqueConstraint(fields=("revision", "key"), name="step_key_once"),
         ),
         migrations.AddIndex(
-            model_name='enrollment',
-            index=models.Index(condition=models.Q(('next_run_at__isnull', False), ('status', 'active')), fields=['sequence', 'next_run_at'], name='enrollment_due'),
+            model_name="enrollment",
+            index=models.Index(
+                condition=models.Q(("next_run_at__isnull", False), ("status", "active")),
+                fields=["sequence", "next_run_at"],
+                name="enrollment_due",
+            ),
         ),
         migrations.AddIndex(
-            model_name='enrollment',
-            index=models.Index(condition=models.Q(('message__isnull', False)), fields=['message'], name='enrollment_message'),
+            model_name="enrollment",
+            index=models.Index(
+                condition=models.Q(("message__isnull", False)), fields=["message"], name="enrollment_message"
+            ),
         ),
         migrations.AddIndex(
-            model_name='enrollment',
-            index=models.Index(condition=models.Q(('message__isnull', False), ('status__in', ['paused', 'exited'])), fields=['id'], name='enrollment_loose_end'),
+            model_name="enrollment",
+            index=models.Index(
+                condition=models.Q(("message__isnull", False), ("status__in", ["paused", "exited"])),
+                fields=["id"],
+                name="enrollment_loose_end",
+            ),
         ),
         migrations.AddIndex(
-            model_name='enrollment',
-            index=models.Index(fields=['contact'], name='enrollment_contact'),
+            model_name="enrollment",
+            index=models.Index(fields=["contact"], name="enrollment_contact"),
         ),
         migrations.AddConstraint(
-            model_name='enrollment',
-            constraint=models.UniqueConstraint(fields=('sequence', 'contact'), name='enrollment_once'),
+            model_name="enrollment",
+            constraint=models.UniqueConstraint(fields=("sequence", "contact"), name="enrollment_once"),
         ),
         migrations.AddConstraint(
-            model_name='enrollment',
-            constraint=models.CheckConstraint(condition=models.Q(('status__in', ['active', 'paused', 'completed', 'exited'])), name='enrollment_status_known'),
+            model_name="enrollment",
+            constraint=models.CheckConstraint(
+                condition=models.Q(("status__in", ["active", "paused", "completed", "exited"])),
+                name="enrollment_status_known",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='enrollment',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('ended_at', None), ('status__in', ('active', 'paused')), ('step__isnull', False)), models.Q(models.Q(('status__in', ('active', 'paused')), _negated=True), ('ended_at__isnull', False), ('next_run_at', None)), _connector='OR'), name='enrollment_inside_or_ended'),
+            model_name="enrollment",
+            constraint=models.CheckConstraint(
+                condition=models.Q(
+                    models.Q(("ended_at", None), ("status__in", ("active", "paused")), ("step__isnull", False)),
+                    models.Q(
+                        models.Q(("status__in", ("active", "paused")), _negated=True),
+                        ("ended_at__isnull", False),
+                        ("next_run_at", None),
+                    ),
+                    _connector="OR",
+                ),
+                name="enrollment_inside_or_ended",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='enrollment',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('status__in', ('active', 'paused')), _negated=True), ('next_run_at__isnull', False), ('message__isnull', False), _connector='OR'), name='enrollment_waits_for_something'),
+            model_name="enrollment",
+            constraint=models.CheckConstraint(
+                condition=models.Q(
+                    models.Q(("status__in", ("active", "paused")), _negated=True),
+                    ("next_run_at__isnull", False),
+                    ("message__isnull", False),
+                    _connector="OR",
+                ),
+                name="enrollment_waits_for_something",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='enrollment',
-            constraint=models.CheckConstraint(condition=models.Q(('status', 'exited'), ('exit_reason', ''), _connector='XOR'), name='enrollment_exited_why'),
+            model_name="enrollment",
+            constraint=models.CheckConstraint(
+                condition=models.Q(("status", "exited"), ("exit_reason", ""), _connector="XOR"),
+                name="enrollment_exited_why",
+            ),
         ),
         migrations.AddIndex(
-            model_name='steprun',
-            index=models.Index(fields=['step'], name='step_run_step'),
+            model_name="steprun",
+            index=models.Index(fields=["step"], name="step_run_step"),
         ),
         migrations.AddIndex(
-            model_name='steprun',
-            index=models.Index(condition=models.Q(('message__isnull', False)), fields=['message'], name='step_run_message'),
+            model_name="steprun",
+            index=models.Index(
+                condition=models.Q(("message__isnull", False)), fields=["message"], name="step_run_message"
+            ),
         ),
         migrations.AddConstraint(
-            model_name='steprun',
-            constraint=models.UniqueConstraint(fields=('enrollment', 'key'), name='step_run_once'),
+            model_name="steprun",
+            constraint=models.UniqueConstraint(fields=("enrollment", "key"), name="step_run_once"),
         ),
     ]

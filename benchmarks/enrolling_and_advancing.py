@@ -1,6 +1,6 @@
 """Sequences in sets: enrolling by a trigger, and advancing who is due, against the bare SQL for the same rows.
 
-python -m kaanha.servers -- python benchmarks/sequences.py [--people 1000000] [--due 100000] [--rounds 3]
+python -m kaanha.servers -- python benchmarks/enrolling_and_advancing.py [--people 1000000] [--due 100000] [--rounds 3]
 
 Works in a database of its own, which it drops at the end.
 """
