@@ -274,7 +274,7 @@ class EnrollmentAdmin(SubjectAdmin):
         """Who wasn't enrolled, and why, the latest first."""
         code = request.GET.get("code", "")
         rows = EnrollmentRefusal.objects.filter(sequence=sequence).select_related("contact").order_by("-at", "-pk")
-        pages: Paginator[Any] = CappedPaginator(rows.filter(code=code) if code else rows, REFUSALS)
+        pages: Paginator[Any] = KeyedPaginator(rows.filter(code=code) if code else rows, REFUSALS)
         page = pages.get_page(request.GET.get("p", 1))
         return self.page(
             request,

@@ -264,7 +264,7 @@ def test_the_page_costs_the_same_however_many_sequences(stage, owner, django_ass
 
     fill(1)
     owner.get(page(asha))  # Django keeps the kinds of its log from here on
-    # session, user, membership, Django's permissions (2); the contact, its organization and its tags (2), twice in part;
+    # session, user, membership, Django's permissions (2); the contact and its organization, each twice; tags (2);
     # enrollments, templates of their steps, until when they wait, steps that sent, their messages; refusals; messages,
     # what was written, consent
     with django_assert_num_queries(21):
