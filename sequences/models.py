@@ -317,6 +317,13 @@ class Enrollment(OwnedModel):
             ),
             # the contact's page; whom an event of the contact concerns
             models.Index(fields=["contact"], name="enrollment_contact"),
+            # the list by reason, and of those who are paused
+            models.Index(
+                fields=["sequence", "exit_reason"],
+                name="enrollment_exited",
+                condition=Q(status=EnrollmentStatus.EXITED),
+            ),
+            models.Index(fields=["sequence"], name="enrollment_paused", condition=Q(status=EnrollmentStatus.PAUSED)),
         ]
 
     def __str__(self) -> str:
