@@ -76,7 +76,7 @@ class _Chance:
     def letter(self) -> dict[str, Any]:
         """What becomes of a message, told after so many seconds; `early`: it happened so long before it was told."""
         kind = self.random.choices(("sent", "failed", "skipped", "unconfirmed", None), (70, 10, 10, 6, 4))[0]
-        reason = self.random.choices(("frequency_cap", "invalid_phone", "opted_out", "canceled"), (6, 3, 1, 1))[0]
+        reason = self.random.choices(("frequency_cap", "opted_out", "deleted", "canceled"), (5, 2, 1, 1))[0]
         news: list[tuple[float, str | None, float]] = [(self.soon(), kind, self.early())]
         for stage in ("delivered", "read", "replied", "failed"):
             if self.often({"replied": 0.3, "failed": 0.05}.get(stage, 0.6)):
