@@ -26,9 +26,10 @@ def handle(*, now: datetime, limit: int = BATCH) -> int:
             tally = Tally()
             _share_sequences(events)
             enrolling.enter(_TRIGGERED, {"events": events}, now=now, tally=tally)
-            _wake(events, now)
+            leaving = exiting.concerned_by(events)
+            _wake(events, list(leaving), now)
             _mark(events, now)
-            exiting.end(exiting.concerned_by(events), now=now, tally=tally)
+            exiting.end(leaving, now=now, tally=tally)
             tally.write()
     return len(events)
 
@@ -52,10 +53,13 @@ def _share_sequences(events: list[int]) -> None:
         locks.share([key for (key,) in cursor.fetchall()])
 
 
-def _wake(events: list[int], now: datetime) -> None:
-    """Let those look again who wait in a condition for a tag that was put on."""
+def _wake(events: list[int], leaving: list[int], now: datetime) -> None:
+    """Let those look again who wait in a condition for a tag that was put on; those who are `leaving` are locked, too.
+
+    All in one order: a second pass of locks would deadlock with whoever locks the same people.
+    """
     with connection.cursor() as cursor:
-        cursor.execute(_WAKE, [events, now, now])
+        cursor.execute(_WAKE, {"events": events, "leaving": leaving, "now": now})
 
 
 def _mark(events: list[int], now: datetime) -> None:
@@ -76,13 +80,17 @@ JOIN sequences_sequence s ON s.id = r.sequence_id AND (s.archived_at IS NULL OR 
 WHERE v.id = ANY(%(events)s)
 """
 _CONCERNED = f"SELECT DISTINCT sequence_id FROM ({_TRIGGERED}) AS t"
+# Also who is due already: it may be being looked at just now, by what was true before.
 _WAKE = """
 WITH waiting AS MATERIALIZED (
   SELECT e.id FROM sequences_enrollment e JOIN sequences_step st ON st.id = e.step_id
   WHERE e.ended_at IS NULL AND e.entered_at IS NOT NULL AND st.kind = 'condition' AND (e.contact_id, st.tag_id) IN (
-    SELECT contact_id, tag_id FROM contacts_contactevent WHERE id = ANY(%s) AND kind = 'tag_added')
-    AND e.next_run_at > %s
-  ORDER BY e.id FOR UPDATE OF e
+    SELECT contact_id, tag_id FROM contacts_contactevent WHERE id = ANY(%(events)s) AND kind = 'tag_added')
+), locked AS MATERIALIZED (
+  SELECT id FROM sequences_enrollment
+  WHERE id IN (SELECT id FROM waiting UNION ALL SELECT unnest(%(leaving)s::bigint[])) AND ended_at IS NULL
+  ORDER BY id FOR UPDATE
 )
-UPDATE sequences_enrollment e SET next_run_at = %s FROM waiting WHERE e.id = waiting.id
+UPDATE sequences_enrollment e SET next_run_at = least(e.next_run_at, %(now)s)
+FROM locked WHERE e.id = locked.id AND e.entered_at IS NOT NULL
 """
