@@ -76,11 +76,13 @@ def ask_for_holders(sequence: Sequence, tag: Tag, *, source: str, now: datetime)
 def take_in(*, now: datetime, limit: int = BATCH) -> int:
     """Carry the oldest open request for holders on by a batch; how many contacts were decided."""
     with transaction.atomic():
-        open_ones = Intake.objects.filter(finished_at=None).select_for_update(skip_locked=True)
-        intake = open_ones.order_by("pk").first()
+        open_ones = Intake.objects.filter(finished_at=None)
+        # Sequences before requests: whoever archives one has it alone, and then ends its requests.
+        free = locks.share_free(set(open_ones.values_list("sequence", flat=True)))
+        waiting = open_ones.filter(sequence__in=free).select_for_update(skip_locked=True)
+        intake = waiting.order_by("pk").first()
         if intake is None:
             return 0
-        locks.share([intake.sequence_id])
         with connection.cursor() as cursor:
             cursor.execute(_HOLDERS, [intake.tag_id, intake.after, limit])
             holders = [key for (key,) in cursor.fetchall()]
