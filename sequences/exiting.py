@@ -69,7 +69,10 @@ def tie_loose_ends(*, now: datetime, limit: int = BATCH) -> int:
 
 
 def concerned_by(events: Collection[int]) -> dict[int, str]:
-    """Enrollments that these events of contacts end, each with the reason: what came after they were enrolled."""
+    """Enrollments that these events of contacts end, each with the reason: what came after they were enrolled.
+
+    Or what still holds: events bear the time at which somebody wrote, or an import began, and come after others.
+    """
     with connection.cursor() as cursor:
         cursor.execute(_CONCERNED, [list(events)])
         return dict(cursor.fetchall())
@@ -126,9 +129,15 @@ _CONCERNED = """
 SELECT DISTINCT ON (e.id) e.id,
   CASE v.kind WHEN 'opted_out' THEN 'opted_out' WHEN 'deleted' THEN 'deleted' ELSE 'exit_tag' END
 FROM contacts_contactevent v
-JOIN sequences_enrollment e ON e.contact_id = v.contact_id AND e.ended_at IS NULL AND e.enrolled_at <= v.at
+JOIN sequences_enrollment e ON e.contact_id = v.contact_id AND e.ended_at IS NULL
 JOIN sequences_sequence s ON s.id = e.sequence_id
-WHERE v.id = ANY(%s) AND (v.kind IN ('opted_out', 'deleted') OR (v.kind = 'tag_added' AND v.tag_id = s.exit_tag_id))
+JOIN contacts_contact c ON c.id = v.contact_id
+WHERE v.id = ANY(%s) AND CASE v.kind
+  WHEN 'opted_out' THEN e.enrolled_at <= v.at OR NOT c.opted_in
+  WHEN 'deleted' THEN e.enrolled_at <= v.at OR c.deleted_at IS NOT NULL
+  WHEN 'tag_added' THEN v.tag_id = s.exit_tag_id AND (e.enrolled_at <= v.at OR EXISTS (
+    SELECT FROM contacts_contacttag h WHERE h.contact_id = c.id AND h.tag_id = v.tag_id))
+  ELSE false END
 ORDER BY e.id, v.id
 """
 _ANSWERED = """
