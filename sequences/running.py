@@ -61,13 +61,13 @@ def cancel_everybody(sequence: Sequence, *, now: datetime) -> int:
     with transaction.atomic():
         locks.have_alone(sequence.pk)
         held = Sequence.objects.get(pk=sequence.pk)
+        Intake.objects.filter(sequence=held, finished_at=None).update(finished_at=now)
         newest = Enrollment.objects.filter(sequence=held).order_by("-pk").values_list("pk", flat=True).first()
         if newest is None:
             return 0
         Sequence.objects.filter(pk=held.pk).update(exit_up_to=max(newest, held.exit_up_to or 0))
         for dispatch in dispatches(held):
             holding.hold(dispatch.pk, reason=CANCELING, detail="Everybody inside is being canceled.", now=now)
-        Intake.objects.filter(sequence=held, finished_at=None).update(finished_at=now)
     return _finish_exit(sequence.pk, now=now)
 
 
@@ -109,14 +109,22 @@ def try_again(sequence: Sequence, *, now: datetime) -> int:
 
 
 def _release(sequence: Sequence, reasons: Collection[str], *, now: datetime) -> None:
-    for dispatch in dispatches(sequence):
-        if dispatch.hold_reason in reasons:
-            holding.release(dispatch.pk, now=now, per_minute=sequence.spread_per_minute)
+    held = [dispatch.pk for dispatch in dispatches(sequence) if dispatch.hold_reason in reasons]
+    holding.release_all(held, now=now, per_minute=sequence.spread_per_minute)
 
 
 def _release_one(dispatch: int, *, now: datetime) -> bool:
-    rate = Sequence.objects.filter(revisions__steps__dispatch=dispatch).values_list("spread_per_minute", flat=True)
-    return holding.release(dispatch, now=now, per_minute=rate.first())
+    """Release a step, unless its sequence was paused meanwhile: the pause left the hold as it was, and so do we."""
+    with transaction.atomic():
+        key = _owner(dispatch)
+        locks.share([key])
+        sequence = Sequence.objects.filter(pk=key, status=Status.ACTIVE).first()
+        return sequence is not None and holding.release(dispatch, now=now, per_minute=sequence.spread_per_minute)
+
+
+def _owner(dispatch: int) -> int:
+    """The sequence whose step it is."""
+    return Sequence.objects.filter(revisions__steps__dispatch=dispatch).values_list("pk", flat=True)[0]
 
 
 def _finish_exit(key: int, *, now: datetime) -> int:

@@ -5,6 +5,7 @@ A claim share-locks the dispatches that it takes from, so once one of these has 
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -35,18 +36,35 @@ def release(dispatch_id: int, *, now: datetime, per_minute: int | None = None) -
     the order in which they were due. Those put off until further notice stay put off. The hour within which a message
     is retried stood still meanwhile, and does until its turn comes.
     """
+    return bool(release_all([dispatch_id], now=now, per_minute=per_minute))
+
+
+def release_all(dispatch_ids: Collection[int], *, now: datetime, per_minute: int | None = None) -> int:
+    """Let claims from these pass again, each as by `release`, at the same moment; how many of them were held."""
     with transaction.atomic():
-        held = Dispatch.objects.select_for_update(no_key=True).filter(pk=dispatch_id, held_at__isnull=False).first()
-        if held is None or held.held_at is None:
-            return False
-        _let_go(held.pk, held_for=now - held.held_at, per_minute=per_minute, now=now)
-        Dispatch.objects.filter(pk=held.pk).update(held_at=None, hold_reason="", hold_detail="")
-    return True
+        held = list(_lock_held(dispatch_ids))
+        if len(held) > 1:
+            _lock_queued([key for key, _ in held])
+        for key, held_at in held:
+            _let_go(key, held_for=now - held_at, per_minute=per_minute, now=now)
+        Dispatch.objects.filter(pk__in=[key for key, _ in held]).update(held_at=None, hold_reason="", hold_detail="")
+    return len(held)
 
 
 def cancel(dispatch_id: int, *, now: datetime) -> bool:
     """End it: a sweep turns what is still queued into skipped. False if it was canceled already."""
     return bool(Dispatch.objects.filter(pk=dispatch_id, canceled_at=None).update(canceled_at=now))
+
+
+def _lock_held(dispatch_ids: Collection[int]) -> Iterator[tuple[int, datetime]]:
+    found = Dispatch.objects.select_for_update(no_key=True).filter(pk__in=dispatch_ids, held_at__isnull=False)
+    return ((key, at) for key, at in found.order_by("pk").values_list("pk", "held_at") if at is not None)
+
+
+def _lock_queued(dispatch_ids: list[int]) -> None:
+    """Lock the messages of all of them in one order: dispatch by dispatch it would be another than everybody else's."""
+    with connection.cursor() as cursor:
+        cursor.execute(_LOCK_QUEUED, [dispatch_ids, PUT_OFF])
 
 
 def _let_go(dispatch_id: int, *, held_for: timedelta, per_minute: int | None, now: datetime) -> None:
@@ -57,6 +75,10 @@ def _let_go(dispatch_id: int, *, held_for: timedelta, per_minute: int | None, no
         cursor.execute(_LET_GO, values)
 
 
+_LOCK_QUEUED = """
+SELECT FROM messaging_message WHERE dispatch_id = ANY(%s::bigint[]) AND due_at IS NOT NULL AND due_at < %s
+ORDER BY id FOR NO KEY UPDATE
+"""
 # All that it changes is locked at once, in the one order. What isn't spread has no `wait`.
 _LET_GO = """
 WITH locked AS MATERIALIZED (
