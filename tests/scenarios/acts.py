@@ -80,7 +80,15 @@ def single(organization: str, contact: int, template: str, phone_number_id: str)
     return int(dispatch.pk)
 
 
-ACTS: dict[str, Callable[..., Any]] = {each.__name__: each for each in (command, act, share_templates, single)}
+def opt_out(contacts: list[int]) -> int:
+    """Opt these contacts out, as an operator does; for how many that was news."""
+    from contacts import consent
+    from contacts.models import ConsentSource
+
+    return len(consent.opt_out(contacts, source=ConsentSource.OPERATOR, proof="sample", at=timezone.now()))
+
+
+ACTS: dict[str, Callable[..., Any]] = {each.__name__: each for each in (command, act, share_templates, single, opt_out)}
 
 
 def main() -> None:

@@ -42,6 +42,7 @@ SHORTER = {
     "WHATSAPP_TIMEOUT_SECONDS": "5",
     "SEND_LEASE_SECONDS": "7",
     "CALLBACK_LEASE_SECONDS": "2",
+    "SEQUENCE_MIN_DELAY_SECONDS": "1",
     "LOG_LEVEL": "WARNING",
 }
 CALM = {
@@ -225,6 +226,12 @@ class Machine:
         self.switches = CALM | switches
         self.tell("settings", **self.switches)
         self.rows("UPDATE whatsapp_phonenumber SET throughput = %s", throughput)
+
+    def numbers(self, people: int, *, endings: Sequence[int] | None = None) -> list[str]:
+        """So many new phone numbers, which end in `endings` by turns; nobody has them yet."""
+        first = f"+4915{next(self._audiences):04}"
+        chosen = list(endings) if endings is not None else list(range(100))
+        return [f"{first}{n // len(chosen):04}{chosen[n % len(chosen)]:02}" for n in range(people)]
 
     def audience(self, people: int, *, organization: str = HERE, endings: Sequence[int] | None = None) -> str:
         """A new tag with so many new contacts, whose numbers end in `endings` by turns; the tag's name."""

@@ -56,28 +56,40 @@ class Row:
 def of(machine: Machine, *broadcasts: Launched, status: str = "completed") -> Verdict:
     """Judge these broadcasts, once nothing about them moves any more."""
     verdict = Verdict()
-    seen = machine.received()
-    by_message = _by_message(seen)
+    accepted = accepted_by_message(machine)
     for broadcast in broadcasts:
         dispatch, now = machine.rows(
             "SELECT dispatch_id, status FROM broadcasts_broadcast WHERE id = %s", broadcast.id
         )[0]
-        rows = [Row(*values) for values in machine.rows(_ROWS, dispatch)]
         if now != status:
             verdict.faults.append(f"broadcast {broadcast.id} is {now}")
-        verdict.statuses.update(row.status for row in rows)
-        verdict.faults += _count(machine, dispatch, rows)
+        rows = judge(machine, verdict, dispatch, accepted)
         _nobody_lost(verdict, broadcast, rows)
-        _nobody_twice(verdict, rows, by_message)
-        for row in rows:
-            verdict.faults += _judge(row, by_message.get(row.id, []))
-    verdict.faults += _left_over(machine)
-    verdict.unconfirmed = verdict.statuses["unconfirmed"]
+    verdict.faults += left_over(machine)
     return verdict
 
 
-def _by_message(seen: Sequence[Mapping[str, Any]]) -> dict[int, list[Mapping[str, Any]]]:
+def judge(
+    machine: Machine, verdict: Verdict, dispatch: int, accepted: Mapping[int, Sequence[Mapping[str, Any]]]
+) -> list[Row]:
+    """Judge all messages of a dispatch, whatever asked for them; the messages."""
+    rows = [Row(*values) for values in machine.rows(_ROWS, dispatch)]
+    statuses = Counter(row.status for row in rows)
+    verdict.statuses.update(statuses)
+    verdict.unconfirmed += statuses["unconfirmed"]
+    verdict.faults += _count(machine, dispatch, rows)
+    _nobody_twice(verdict, rows, accepted)
+    for row in rows:
+        verdict.faults += _judge(row, accepted.get(row.id, []))
+    return rows
+
+
+def accepted_by_message(machine: Machine) -> dict[int, list[Mapping[str, Any]]]:
     """What the simulator accepted, by the ledger row that the callback data names."""
+    return _by_message(machine.received())
+
+
+def _by_message(seen: Sequence[Mapping[str, Any]]) -> dict[int, list[Mapping[str, Any]]]:
     found: dict[int, list[Mapping[str, Any]]] = {}
     for message in seen:
         key = public_ids.decode("msg", (message["opaque"] or "").partition(".")[0])
@@ -158,7 +170,8 @@ def _expected(told: set[str]) -> str | None:
     return next((status for status in order if status in told), None)
 
 
-def _left_over(machine: Machine) -> Iterator[str]:
+def left_over(machine: Machine) -> Iterator[str]:
+    """What was told and fits nothing."""
     unmatched = machine.value("SELECT count(*) FROM messaging_unmatchedreceipt")
     if unmatched:
         yield f"{unmatched} receipts found no message"
