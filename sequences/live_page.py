@@ -115,7 +115,7 @@ class _Outline:
             icon=ICONS[node.kind],
             words=view.words if view else trees.words(node, self.names),
             numbers=_numbers(self.sequence, view) if self.sequence and view else [],
-            funnel=_funnel(view.step, view.funnel) if view and view.funnel else [],
+            funnel=_funnel(view.step, view.funnel) if view and view.funnel and view.funnel.total else [],
             held=_held(view) if view else "",
             paths=self._paths(node, flat) if isinstance(node, Condition) else [],
         )
@@ -133,6 +133,8 @@ def _flat(nodes: tuple[Node, ...]) -> dict[str, Flat]:
 def _numbers(sequence: Sequence, view: StepView) -> list[Number]:
     """Who waits here, and how the others went on. What is seldom is shown only where it is there."""
     passage, kind = view.passage, view.step.kind
+    if not passage.arrived:
+        return [Number(0, "people yet")]
     waiting = Number(passage.waiting, "waiting", people_url(sequence, step=view.step.key), waits=True)
     if kind == Kind.CONDITION:
         ways = [Number(passage.yes, "took Yes"), Number(passage.no, "took No")]
@@ -181,7 +183,7 @@ def state(sequence: Sequence, revision: Revision | None) -> dict[str, Any]:
             ("Enrolled", people.enrolled, people_url(sequence)),
             ("Inside", people.inside, people_url(sequence, status__in=",".join(INSIDE))),
             ("Completed", people.completed, people_url(sequence, status__exact=EnrollmentStatus.COMPLETED.value)),
-            ("Left before the end", people.exited, people_url(sequence, status__exact=EnrollmentStatus.EXITED.value)),
+            ("Left early", people.exited, people_url(sequence, status__exact=EnrollmentStatus.EXITED.value)),
         ],
         "held_steps": [held_words(step) for step in held_steps([sequence.pk])],
         "path": with_numbers(sequence, revision) if revision else [],
