@@ -23,6 +23,11 @@ from kaanha.organizations import access
 from kaanha.organizations.access import Access, Area
 from kaanha.organizations.models import Organization, OwnedQuerySet
 from kaanha.whatsapp.models import BusinessAccount, PhoneNumber
+from sequences import counting as enrolled
+from sequences import live_page
+from sequences.models import Sequence
+from sequences.models import Status as SequenceStatus
+from sequences.steps_admin import STATUS_COLORS as SEQUENCE_COLORS
 from templates_app.models import MessageTemplate
 
 PERIOD = timedelta(days=30)
@@ -92,6 +97,7 @@ def _campaigns(current: Access, *, now: datetime) -> dict[str, Any]:
         "funnel": funnel,
         "tiles": _tiles(funnel),
         "open_broadcasts": _open(_of(current, Broadcast.objects.all())),
+        "open_sequences": _open_sequences(current),
         "needs": _needs(current),
         "period_days": PERIOD.days,
         "may_write": current.may_change(Area.CAMPAIGNS),
@@ -141,9 +147,21 @@ def _line(broadcast: Broadcast, funnel: Funnel) -> dict[str, Any]:
     }
 
 
+def _open_sequences(current: Access) -> list[dict[str, Any]]:
+    """Sequences that people are in, or may come into, those with most people inside first. Two queries."""
+    rows = _of(current, Sequence.objects.all()).filter(status__in=[SequenceStatus.ACTIVE, SequenceStatus.PAUSED])
+    found = list(rows.order_by("-first_activated_at")[:100])
+    people = enrolled.people(row.pk for row in found)
+    found.sort(key=lambda row: -people[row.pk].inside)
+    return [
+        {"sequence": row, "people": people[row.pk], "color": SEQUENCE_COLORS[SequenceStatus(row.status)]}
+        for row in found[:SHOWN]
+    ]
+
+
 def _needs(current: Access) -> list[dict[str, str]]:
     """What doesn't go on by itself: each with a sentence and where to go."""
-    return [*_stopped(current), *_template_trouble(current), *_number_trouble(current)]
+    return [*_stopped(current), *_held(current), *_template_trouble(current), *_number_trouble(current)]
 
 
 def _stopped(current: Access) -> list[dict[str, str]]:
@@ -155,6 +173,19 @@ def _stopped(current: Access) -> list[dict[str, str]]:
             "link": reverse("admin:broadcasts_broadcast_change", args=[broadcast.pk]),
         }
         for broadcast in paused[:SHOWN]
+    ]
+
+
+def _held(current: Access) -> list[dict[str, str]]:
+    """Steps of sequences at which people wait because something is broken."""
+    steps = live_page.held_steps(_of(current, Sequence.objects.all()))
+    return [
+        {
+            "title": step.revision.sequence.name,
+            "sentence": live_page.held_words(step),
+            "link": reverse("admin:sequences_sequence_change", args=[step.revision.sequence_id]),
+        }
+        for step in steps[:SHOWN]
     ]
 
 

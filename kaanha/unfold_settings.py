@@ -49,6 +49,7 @@ UNFOLD: dict[str, Any] = {
                 "items": [
                     {"title": "Home", "icon": "home", "link": reverse_lazy("admin:index")},
                     _item("Broadcasts", "campaign", "broadcasts_broadcast_changelist", "sees_campaigns"),
+                    _item("Sequences", "account_tree", "sequences_sequence_changelist", "sees_campaigns"),
                     _item("Templates", "description", "templates_app_messagetemplate_changelist", "sees_campaigns"),
                 ],
             },
