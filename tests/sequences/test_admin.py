@@ -383,6 +383,8 @@ def test_the_list_tells_each_sequences_state(owner, stage):
     # what starts it is what is in force, not what is planned
     assert "Running By hand, by command or by the API Active unpublished changes 0 1 1 · 1 · 0 · 0" in shown
     assert "Draft By hand, by command or by the API Draft – – –" in shown
+    lines = owner.get("/admin/").context["open_sequences"]
+    assert [(line["sequence"], line["people"].completed) for line in lines] == [(sequence, 1)]
 
 
 def cost(browser, address):
