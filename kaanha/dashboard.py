@@ -24,7 +24,7 @@ from kaanha.organizations.access import Access, Area
 from kaanha.organizations.models import Organization, OwnedQuerySet
 from kaanha.whatsapp.models import BusinessAccount, PhoneNumber
 from sequences import counting as enrolled
-from sequences import live_page
+from sequences import live_page, seeing
 from sequences.models import Sequence
 from sequences.models import Status as SequenceStatus
 from sequences.steps_admin import STATUS_COLORS as SEQUENCE_COLORS
@@ -178,7 +178,7 @@ def _stopped(current: Access) -> list[dict[str, str]]:
 
 def _held(current: Access) -> list[dict[str, str]]:
     """Steps of sequences at which people wait because something is broken."""
-    steps = live_page.held_steps(_of(current, Sequence.objects.all()))
+    steps = seeing.held_steps(_of(current, Sequence.objects.all()))
     return [
         {
             "title": step.revision.sequence.name,

@@ -30,6 +30,7 @@ from kaanha.messaging.models import Dispatch, DispatchCount, Message, SendSlot, 
 from kaanha.messaging.sweeping import LISTED_AFTER
 from kaanha.operations.models import Heartbeat
 from kaanha.whatsapp.cloud_api.errors import ErrorClass
+from sequences import seeing
 from sequences.models import Enrollment, Sequence, Step
 from sequences.models import Status as SequenceStatus
 from templates_app.models import MessageTemplate
@@ -311,9 +312,7 @@ def sequences_behind(now: datetime) -> Iterator[Finding]:
 
 def held_steps(_now: datetime) -> Iterator[Finding]:
     """Steps of active sequences that are held for trouble, by the newest revision that has them."""
-    steps = Step.objects.filter(revision__sequence__status=SequenceStatus.ACTIVE, dispatch__held_at__isnull=False)
-    newest = steps.order_by("dispatch", "-revision__number").distinct("dispatch")
-    for step in newest.select_related("dispatch", "revision__sequence")[:LISTED]:
+    for step in seeing.held_steps(Sequence.objects.all())[:LISTED]:
         sequence, reason, detail = step.revision.sequence, *_hold(step)
         yield Finding(
             "step_held", WARNING, 1,

@@ -84,7 +84,7 @@ class SequenceAdmin(StepsPages):
         counts, funnels = counting.people(keys), seeing.funnels(rows)
         revisions = Revision.objects.filter(sequence__in=keys, superseded_at=None).select_related("trigger_tag")
         newest = {one.sequence_id: one for one in revisions}
-        held = {step.revision.sequence_id for step in live_page.held_steps(keys)}
+        held = {step.revision.sequence_id for step in seeing.held_steps(keys)}
         for row in rows:
             row.people, row.funnel = counts[row.pk], funnels[row.pk]
             row.in_force = newest.get(row.pk, row)
@@ -393,7 +393,7 @@ class SequenceAdmin(StepsPages):
             released = running.try_again(sequence, now=timezone.now())
             return f"{released} step{'s try' if released != 1 else ' tries'} again."
 
-        held = [live_page.held_words(step) for step in live_page.held_steps([sequence.pk])]
+        held = [live_page.held_words(step) for step in seeing.held_steps([sequence.pk])]
         sentences = [
             *held,
             "The messages that wait there are tried now, spread out. What is still broken is held again.",
@@ -468,7 +468,7 @@ def _moving(sequence: Sequence, newest: Revision) -> list[str]:
     """Who goes, who stays, and what it means for them."""
     standing = sequence.enrollments.inside().exclude(revision=newest).order_by()
     by_step = Counter(dict(standing.values_list("step").annotate(rows=Count("pk"))))
-    ways = moving._ways(sequence, newest)
+    ways = moving.ways(sequence, newest)
     going = {same: sum(by_step[way.old.pk] for way in ways if way.same == same) for same in (True, False)}
     staying = by_step.total() - sum(going.values())
     told = [

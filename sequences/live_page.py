@@ -9,14 +9,14 @@ from math import ceil
 from typing import Any
 from urllib.parse import urlencode
 
-from django.db.models import Count, QuerySet
+from django.db.models import Count
 from django.urls import reverse
 
 from kaanha.messaging.counting import Funnel
 from kaanha.organizations.models import Organization
 from kaanha.organizations.owned_admin import moment
 from kaanha.whatsapp.cloud_api.errors import ErrorClass
-from sequences import publishing, running, seeing, trees
+from sequences import running, seeing, trees
 from sequences.models import (
     INSIDE,
     Code,
@@ -40,7 +40,6 @@ CHANGE_COLORS = {
     ChangeKind.MOVED: "info",
     ChangeKind.REMOVED: "danger",
 }
-OWN_HOLDS = (publishing.PAUSED, running.CANCELING)  # of the sequence itself; all others are trouble
 PEOPLE_A_SECOND = 10_000  # that leave or are moved in one request
 LONG = 20_000  # people: from here on the page says how long it takes
 
@@ -162,7 +161,7 @@ def _rate(part: int, whole: int) -> str:
 
 
 def _held(view: StepView) -> str:
-    trouble = view.held is not None and view.held.hold_reason not in OWN_HOLDS
+    trouble = view.held is not None and view.held.hold_reason not in running.OWN_HOLDS
     return view.held.hold_detail if view.held and trouble else ""
 
 
@@ -185,7 +184,7 @@ def state(sequence: Sequence, revision: Revision | None) -> dict[str, Any]:
             ("Completed", people.completed, people_url(sequence, status__exact=EnrollmentStatus.COMPLETED.value)),
             ("Left early", people.exited, people_url(sequence, status__exact=EnrollmentStatus.EXITED.value)),
         ],
-        "held_steps": [held_words(step) for step in held_steps([sequence.pk])],
+        "held_steps": [held_words(step) for step in seeing.held_steps([sequence.pk])],
         "path": with_numbers(sequence, revision) if revision else [],
         "shown": revision,
     }
@@ -215,21 +214,6 @@ def _lets_in(sequence: Sequence) -> str:
     if sequence.trigger == Trigger.MANUAL:
         return "Nobody can be enrolled until you resume it."
     return "Its trigger still enrolls people, who wait at the first step; by hand nobody can be enrolled."
-
-
-def held_steps(sequences: QuerySet[Sequence] | Iterable[int]) -> list[Step]:
-    """The steps of these sequences that trouble holds, each dispatch once, the longest held first. One query."""
-    rows = Step.objects.filter(
-        revision__sequence__in=sequences,
-        revision__sequence__status=Status.ACTIVE,
-        dispatch__held_at__isnull=False,
-        dispatch__canceled_at=None,
-    )
-    rows = rows.exclude(dispatch__hold_reason__in=OWN_HOLDS).order_by("dispatch__held_at", "-revision__number")
-    found: dict[int | None, Step] = {}
-    for step in rows.select_related("dispatch", "template", "revision__sequence"):
-        found.setdefault(step.dispatch_id, step)
-    return list(found.values())
 
 
 def held_words(step: Step) -> str:

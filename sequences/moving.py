@@ -25,7 +25,7 @@ class Moved:
 
 
 @dataclass(frozen=True, slots=True)
-class _Way:
+class Way:
     """From a step of an older revision to one of the newest: the same one, or the first after it that is left."""
 
     old: Step
@@ -45,24 +45,25 @@ def move(sequence: Sequence, *, now: datetime) -> Moved:
         raise Refusal(f"Sequence {sequence.name!r} is {status}: nobody can be moved in it.", code="wrong_status")
     newest: Revision = sequence.revisions.get(superseded_at=None)
     moved = 0
-    for way in _ways(sequence, newest):
+    for way in ways(sequence, newest):
         while part := _move(way, newest, now=now):
             moved += part
     return Moved(moved, sequence.enrollments.inside().exclude(revision=newest).count())
 
 
-def _ways(sequence: Sequence, newest: Revision) -> list[_Way]:
+def ways(sequence: Sequence, newest: Revision) -> list[Way]:
+    """Where people at each step of the older revisions would go; a step that isn't among them keeps its people."""
     new = {step.key: step for step in newest.steps.all()}
-    ways = []
+    found = []
     for revision in sequence.revisions.exclude(pk=newest.pk):
         old = {step.pk: step for step in revision.steps.all()}
         for step in old.values():
             same = new.get(step.key)
             if same is not None and same.kind == step.kind:
-                ways.append(_Way(step, same, same=True))
+                found.append(Way(step, same, same=True))
             elif (left := _left_after(step, old, new)) is not None:
-                ways.append(_Way(step, left, same=False))
-    return ways
+                found.append(Way(step, left, same=False))
+    return found
 
 
 def _left_after(step: Step, old: Mapping[int, Step], new: Mapping[str, Step]) -> Step | None:
@@ -75,7 +76,7 @@ def _left_after(step: Step, old: Mapping[int, Step], new: Mapping[str, Step]) ->
     return None
 
 
-def _move(way: _Way, newest: Revision, *, now: datetime, limit: int = BATCH) -> int:
+def _move(way: Way, newest: Revision, *, now: datetime, limit: int = BATCH) -> int:
     """Move a batch of those who stand at a step; how many."""
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute(_STANDING, [way.old.revision_id, way.old.pk, way.same, limit])
@@ -101,7 +102,7 @@ def _move(way: _Way, newest: Revision, *, now: datetime, limit: int = BATCH) -> 
     return len(keys)
 
 
-def _redirect(way: _Way, messages: list[int], *, now: datetime) -> None:
+def _redirect(way: Way, messages: list[int], *, now: datetime) -> None:
     """Queued messages of a step that stays are sent with its new content, those of one that is gone not at all."""
     if not way.same:
         if way.old.dispatch_id is not None:

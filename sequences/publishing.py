@@ -40,12 +40,15 @@ def changes(sequence: Sequence) -> list[Change]:
     newest = sequence.revision
     if newest is None:
         return []
-    return trees.diff(trees.parse(newest.tree), trees.parse(trees.read(sequence.draft, sequence.organization)))
+    before, after = trees.parse(newest.tree), trees.parse(trees.read(sequence.draft, sequence.organization))
+    named = trees.names(before, sequence.organization) | trees.names(after, sequence.organization)
+    return trees.diff(before, after, named)
 
 
 def unpublished(sequence: Sequence, newest: Revision | None) -> bool:
     """Whether the draft, its trigger or its number differ from the newest revision's."""
-    return newest is None or (sequence.draft, sequence.trigger, sequence.trigger_tag_id, sequence.phone_number_id) != (
+    tag = sequence.trigger_tag_id if sequence.trigger == Trigger.TAG_ADDED else None
+    return newest is None or (sequence.draft, sequence.trigger, tag, sequence.phone_number_id) != (
         newest.tree,
         newest.trigger,
         newest.trigger_tag_id,

@@ -20,6 +20,7 @@ from sequences.publishing import PAUSED, PAUSED_DETAIL, dispatches
 from templates_app.models import MessageTemplate
 
 CANCELING = "canceling"  # why dispatches are held while everybody is being canceled
+OWN_HOLDS = frozenset({PAUSED, CANCELING})  # all others are trouble
 EVERYBODY = 2**63 - 1
 # Meta may refuse a template that we believe to be approved: then it is tried again this often.
 TRY_AGAIN = timedelta(minutes=15)
@@ -42,7 +43,7 @@ def resume(sequence: Sequence, *, now: datetime) -> None:
     with transaction.atomic():
         locks.have_alone(sequence.pk)
         sequence.move(Status.ACTIVE, paused_at=None, spread_asked_at=now)
-        _release(sequence, (PAUSED, CANCELING), now=now)
+        _release(sequence, OWN_HOLDS, now=now)
 
 
 def archive(sequence: Sequence, *, now: datetime) -> int:
@@ -104,7 +105,7 @@ def try_again(sequence: Sequence, *, now: datetime) -> int:
     if sequence.status != Status.ACTIVE:
         raise Refusal(f"Sequence {sequence.name!r} is not active: resume it instead.", code="wrong_status")
     trouble = Dispatch.objects.filter(steps__revision__sequence=sequence, held_at__isnull=False, canceled_at=None)
-    keys = trouble.exclude(hold_reason__in=[PAUSED, CANCELING]).distinct().values_list("pk", flat=True)
+    keys = trouble.exclude(hold_reason__in=OWN_HOLDS).distinct().values_list("pk", flat=True)
     return sum(_release_one(key, now=now) for key in list(keys))
 
 

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from django.db.models import Count
+from django.db.models import Count, QuerySet
 
 from kaanha.messaging import counting as messages
 from kaanha.messaging.counting import Funnel
 from kaanha.messaging.models import Dispatch, Message
-from sequences import counting, trees
+from sequences import counting, running, trees
 from sequences.counting import Passage, People
 from sequences.models import (
     INSIDE,
@@ -100,13 +100,19 @@ def refusals(sequence: Sequence) -> dict[str, int]:
     return dict(sequence.refusals.values_list("code").annotate(rows=Count("pk")).order_by("-rows", "code"))
 
 
-def held(sequence: Sequence) -> list[Step]:
-    """Message steps of any revision that are held for trouble, each dispatch once, with it."""
-    if sequence.status != Status.ACTIVE:
-        return []
-    rows = Step.objects.filter(revision__sequence=sequence, dispatch__held_at__isnull=False)
-    found = rows.select_related("dispatch", "template").order_by("dispatch_id", "-revision__number")
-    return list({step.dispatch_id: step for step in reversed(found)}.values())
+def held_steps(sequences: QuerySet[Sequence] | Iterable[int]) -> list[Step]:
+    """The steps of these sequences that trouble holds, each dispatch once, the longest held first. One query."""
+    rows = Step.objects.filter(
+        revision__sequence__in=sequences,
+        revision__sequence__status=Status.ACTIVE,
+        dispatch__held_at__isnull=False,
+        dispatch__canceled_at=None,
+    )
+    rows = rows.exclude(dispatch__hold_reason__in=running.OWN_HOLDS).order_by("dispatch__held_at", "-revision__number")
+    found: dict[int | None, Step] = {}
+    for step in rows.select_related("dispatch", "template", "revision__sequence"):
+        found.setdefault(step.dispatch_id, step)
+    return list(found.values())
 
 
 def summary(sequence: Sequence) -> dict[str, Any]:
@@ -130,10 +136,12 @@ def summary(sequence: Sequence) -> dict[str, Any]:
 
 def story(enrollment: Enrollment) -> Story:
     """The path that a person has taken, and what comes next."""
-    runs = list(enrollment.runs.select_related("step").order_by("at", "pk"))
+    runs = list(enrollment.runs.select_related("step__revision").order_by("at", "pk"))
     found = Message.objects.select_related("template").in_bulk([run.message for run in runs if run.message is not None])
-    revision = enrollment.revision
-    names = trees.names(trees.parse(revision.tree), enrollment.sequence.organization)
+    names: dict[str, str] = {}
+    # Of older revisions first: a step is called as it is called now.
+    for revision in sorted({*(run.step.revision for run in runs), enrollment.revision}, key=lambda one: one.number):
+        names |= trees.names(trees.parse(revision.tree), enrollment.sequence.organization)
     views = [
         RunView(run, run.step.place, trees.words(trees.parse([run.step.spec])[0], names), found.get(run.message or 0))
         for run in runs

@@ -11,7 +11,7 @@ from django.test.utils import CaptureQueriesContext
 from kaanha.messaging import holding
 from kaanha.messaging.models import Message
 from kaanha.organizations.models import Role
-from sequences import live_page, publishing, running
+from sequences import live_page, publishing, running, seeing
 from sequences.models import EnrollmentStatus, Intake, Sequence, Source, Status, Trigger
 from tests.factories import PhoneNumberFactory, TagFactory
 from tests.people import said, signed_in, text
@@ -326,7 +326,7 @@ def test_trouble_that_no_template_makes_waits_for_a_person(stage):
     sequence = stage.active(stage.message("m"))
     holding.hold(sequence.revision.steps.get().dispatch_id, reason="account", detail="Blocked.", now=stage.now)
 
-    [step] = live_page.held_steps([sequence.pk])
+    [step] = seeing.held_steps([sequence.pk])
     assert live_page.held_words(step).endswith("Blocked. When the trouble is over, let it try again.")
 
 

@@ -171,12 +171,12 @@ def test_a_template_that_breaks_holds_its_step_until_it_is_repaired(stage):
     assert running.release_repaired(now=stage.now) == 0
     (view, _) = seeing.steps(sequence, sequence.revision)
     assert "paused at Meta" in view.held.hold_detail
-    assert [step.key for step in seeing.held(sequence)] == ["a"]
+    assert [step.key for step in seeing.held_steps([sequence.pk])] == ["a"]
 
     stage.welcome.status, stage.welcome.synced_at = "APPROVED", stage.now
     stage.welcome.save()
     assert running.release_repaired(now=stage.now) == 1
-    assert seeing.held(sequence) == []
+    assert seeing.held_steps([sequence.pk]) == []
     assert [one.id for one in claimable(stage)] == [message.dispatch_id]
     stage.settle()
     assert stage.sent(contact) == ["welcome", "offer"]
