@@ -245,6 +245,15 @@ SEND_SLOTS = environment.whole("SEND_SLOTS", default=2, least=1)
 # The shortest delay between two steps; demonstrations and rehearsals make it shorter.
 SEQUENCE_MIN_DELAY = timedelta(seconds=environment.seconds("SEQUENCE_MIN_DELAY_SECONDS", default=60))
 
+# --- webhooks to customers ---------------------------------------------------------------------------------------
+
+# Webhooks may go to this machine, and without TLS: for development alone.
+WEBHOOKS_ALLOW_LOOPBACK = env.bool("WEBHOOKS_ALLOW_LOOPBACK", default=False)
+if PRODUCTION and WEBHOOKS_ALLOW_LOOPBACK:
+    raise ImproperlyConfigured(
+        "WEBHOOKS_ALLOW_LOOPBACK is for development: it lets customers reach what listens on this machine. Remove it."
+    )
+
 # --- logs --------------------------------------------------------------------------------------------------------
 
 LOGGING = {

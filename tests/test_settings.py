@@ -52,6 +52,10 @@ def test_a_timeout_longer_than_the_lease_is_refused():
     assert "WHATSAPP_TIMEOUT_SECONDS must be at least 2 s shorter than SEND_LEASE_SECONDS" in done.stderr
 
 
+def test_no_webhook_reaches_this_machine_in_production():
+    assert "WEBHOOKS_ALLOW_LOOPBACK is for development" in check(WEBHOOKS_ALLOW_LOOPBACK="true").stderr
+
+
 def test_an_unknown_mode_is_refused():
     assert "set it to development or production" in check(KAANHA_ENV="staging").stderr
 
