@@ -23,6 +23,7 @@ from sequences import (
     enrolling,
     enrollments,
     exiting,
+    locks,
     moving,
     publishing,
     running,
@@ -94,7 +95,7 @@ def path_ends(stage, contact):
 
 class TestAdvance:
     def test_two_at_once_take_different_people(self, stage, monkeypatch):
-        """Without SKIP LOCKED the second waits for the first, and takes nobody; without FOR UPDATE both take all."""
+        """Without FOR UPDATE both took the same ten."""
         sequence = stage.active(stage.message("a"), stage.delay("d", days=1))
         enter(stage, sequence, *[stage.contact() for _ in range(20)])
         meet_after(monkeypatch, (batches, "claim"))
@@ -147,14 +148,17 @@ class TestAdvance:
         assert stage.sent(other) == ["welcome", "welcome"]
 
     def test_whoever_is_leaving_takes_no_step(self, stage, meanwhile):
-        """The other way round: the claim passes over whom somebody else has locked."""
+        """The other way round: the claim passes over whom somebody else has locked. Without SKIP LOCKED it waited."""
         sequence = stage.active(stage.message("a"))
         enrollment, _ = enter(stage, sequence, stage.contact(), stage.contact())
 
-        advanced = meanwhile(exiting, "_locked", lambda: advancing.advance(now=stage.now))
+        def advance():
+            return advancing.advance(now=stage.now), inside()
+
+        advanced = meanwhile(exiting, "_locked", advance)
         enrollments.cancel(enrollment, now=stage.now)
 
-        assert advanced() == 1
+        assert advanced() == (1, 2)
         stage.run()
         assert Message.objects.count() == 1
 
@@ -176,18 +180,19 @@ class TestAdvance:
         assert set(taken().values()) == {1}
         assert set(Enrollment.objects.values_list("status", "revision__number")) == {("completed", 2)}
 
-    def test_nobody_moves_before_the_overdue_are_spread(self, stage, monkeypatch):
-        """With advancing that doesn't heed what is still to be spread, all five went at once."""
+    def test_nobody_moves_before_the_overdue_are_spread(self, stage, meanwhile):
+        """Had the spreading neither the sequence alone nor its mark on it, all five went at once."""
         sequence = stage.active(stage.delay("d", hours=1), stage.message("a"), spread_per_minute=60)
         enter(stage, sequence, *[stage.contact() for _ in range(5)])
         stage.run()
         running.pause(sequence, now=stage.now)
         stage.now += timedelta(days=1)
         running.resume(sequence, now=stage.now)
-        meet_after(monkeypatch, (batches, "open_courses"), (spreading, "_spread"))
 
-        at_once(lambda: advancing.advance(now=stage.now), lambda: spreading.spread(now=stage.now))
+        advanced = meanwhile(locks, "have_alone", lambda: advancing.advance(now=stage.now))
+        assert spreading.spread(now=stage.now) == 1
 
+        assert advanced() == 0
         stage.run()
         assert Message.objects.count() == 1
         times = Enrollment.objects.filter(next_run_at__isnull=False).order_by("next_run_at").values_list("next_run_at")
@@ -206,11 +211,10 @@ class TestEnroll:
         stage.run()
         assert stage.sent(contact) == ["welcome"]
 
-    def test_two_lists_in_opposite_order_do_not_deadlock(self, stage, monkeypatch):
-        """Without ORDER BY in the insertion each waited for a contact that the other had put in."""
+    def test_two_lists_in_opposite_order_do_not_deadlock(self, stage):
+        """They are judged and put in by the order of what is unique, whatever the order in which they came."""
         sequence = stage.active(stage.message("a"))
         people = [stage.contact().pk for _ in range(50)]
-        meet_after(monkeypatch, (enrolling, "enter"))
 
         one, two = at_once(
             lambda: enrolling.enroll(sequence, people, source="api", now=stage.now),
@@ -434,19 +438,24 @@ class TestWake:
     def test_a_fate_that_comes_while_its_enrollment_is_written_is_not_lost(self, stage, meanwhile, looks):
         """On the first look the next one follows at once; later the wake waits for who is writing.
 
-        With SKIP LOCKED in the wake, and with no early second look, they waited for five minutes more.
+        Without an early second look, and with SKIP LOCKED in the wake, they waited for five minutes more.
         """
         sequence = stage.active(
-            stage.message("a"), stage.if_reached("c", "a", "read", yes=[stage.message("y")], waitFor={"hours": 3})
+            stage.message("a"),
+            stage.delay("d", minutes=1),
+            stage.if_reached("c", "a", "read", yes=[stage.message("y")], waitFor={"hours": 3}),
         )
         contact = stage.contact()
         stage.enroll(sequence, contact)
-        (message,) = Message.objects.all()
-        stage.settle([message]) if looks == 2 else self.accept(stage, message)
-        stage.now += FIRST_LOOK if looks == 2 else timedelta()
+        (message,) = stage.settle()
+        stage.now += timedelta(minutes=1)
+        if looks == 2:
+            stage.run()
+            stage.now += FIRST_LOOK
 
         def read():
-            self.settle_without_running(stage, message, "read")
+            with ledger.changing([message.pk], now=stage.now) as rows:
+                fates.receive(rows[message.pk], "read", at=stage.now, wamid="w.1", attempt=None, verdict=None)
             return waking.wake(now=stage.now)
 
         woken = meanwhile(batches, "learn", read)
@@ -456,14 +465,6 @@ class TestWake:
         advancing.advance(now=stage.now)
 
         assert stage.sent(contact) == ["welcome", "welcome"]
-
-    def accept(self, stage, message):
-        self.settle_without_running(stage, message, "sent")
-        assert waking.wake(now=stage.now) == 1
-
-    def settle_without_running(self, stage, message, status):
-        with ledger.changing([message.pk], now=stage.now) as rows:
-            fates.receive(rows[message.pk], status, at=stage.now, wamid="w.1", attempt=None, verdict=None)
 
     def test_two_at_once_lock_in_one_order(self, stage, meanwhile):
         """Whom a reply ends was locked after those who were woken: two with opposite news deadlocked."""
@@ -524,15 +525,16 @@ class TestActs:
         assert Enrollment.objects.get().status == "paused"
         assert Message.objects.get().due_at == PUT_OFF
 
-    def test_a_repaired_step_of_a_sequence_that_is_being_paused_stays_held(self, stage, meanwhile):
-        """Judged without the sequence, it was released after the pause, and sent."""
+    @pytest.mark.parametrize("place", [(running, "_owner"), (locks, "share")])
+    def test_a_repaired_step_of_a_sequence_that_is_being_paused_stays_held(self, stage, meanwhile, place):
+        """Released without a second look at the sequence, or without a share of it, it was sent after the pause."""
         sequence = stage.active(stage.message("a"))
         stage.enroll(sequence, stage.contact())
         dispatch = Message.objects.get().dispatch
         holding.hold(dispatch.pk, reason="template", detail="Paused", now=stage.now)
         stage.now += running.TRY_AGAIN
 
-        paused = meanwhile(running, "_owner", lambda: running.pause(sequence, now=stage.now))
+        paused = meanwhile(*place, lambda: running.pause(sequence, now=stage.now))
         running.release_repaired(now=stage.now)
         paused()
 
