@@ -9,6 +9,7 @@ from broadcasts.models import Broadcast
 from contacts.models import Contact, Tag
 from kaanha.messaging.models import Dispatch, Message
 from kaanha.organizations.models import Membership, Organization, Role, User
+from kaanha.webhooks.models import Endpoint, Kind
 from kaanha.whatsapp.models import BusinessAccount, MetaApp, PhoneNumber, Portfolio
 from sequences.models import Sequence
 from templates_app.models import MessageTemplate
@@ -168,3 +169,15 @@ class SequenceFactory(DjangoModelFactory[Sequence]):
     organization = factory.SubFactory(OrganizationFactory)
     name = factory.Sequence(lambda n: f"Sequence {n}")
     phone_number = factory.SubFactory(PhoneNumberFactory, organization=factory.SelfAttribute("..organization"))
+
+
+class EndpointFactory(DjangoModelFactory[Endpoint]):
+    """An address that hears of everything, and where nobody is."""
+
+    class Meta:
+        model = Endpoint
+
+    organization = factory.SubFactory(OrganizationFactory)
+    url = "https://hooks.example.test/kaanha"
+    kinds = factory.LazyFunction(lambda: list(Kind.values))
+    secret = "whsec_sample"

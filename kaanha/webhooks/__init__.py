@@ -1,1 +1,1 @@
-"""What we tell customers: events of an organization, frozen when they happened."""
+"""What we tell customers: events, frozen when they happened and delivered to the endpoints that listen."""
