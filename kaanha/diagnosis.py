@@ -29,6 +29,7 @@ from kaanha.messaging import counting
 from kaanha.messaging.models import Dispatch, DispatchCount, Message, SendSlot, Status, UnmatchedReceipt
 from kaanha.messaging.sweeping import LISTED_AFTER
 from kaanha.operations.models import Heartbeat
+from kaanha.webhooks.models import Delivery, Endpoint
 from kaanha.whatsapp.cloud_api.errors import ErrorClass
 from sequences import seeing
 from sequences.models import Enrollment, Sequence, Step
@@ -323,6 +324,26 @@ def held_steps(_now: datetime) -> Iterator[Finding]:
         )  # fmt: skip
 
 
+def webhooks(now: datetime) -> Iterator[Finding]:
+    late = Delivery.objects.filter(next_attempt_at__lt=now - STALLED)
+    if count := late[:LOOKED_AT].count():
+        worst = late.values("endpoint__url").annotate(late=models.Count("pk")).order_by("-late")[0]
+        yield Finding(
+            "webhooks_waiting", WARNING, count,
+            f"{_count(count, 'webhook delivery')} due for more than two minutes, most of them to "
+            f"{worst['endpoint__url']}.",
+            "An endpoint that answers slowly gets few at a time. If all wait, look at beat and the workers of the lane "
+            "'default'. Or run: python manage.py run_due",
+        )  # fmt: skip
+    disabled = Endpoint.objects.filter(active=True, disabled_at__gt=now - RECENT)
+    for endpoint in disabled.select_related("organization").order_by("-disabled_at")[:LISTED]:
+        yield Finding(
+            "webhook_disabled", NOTICE, 1,
+            f"The webhook endpoint {endpoint.url} of {endpoint.organization} is disabled. {endpoint.disabled_reason}",
+            "Its organization turns it on again in the admin under Webhooks, once the receiver works.",
+        )  # fmt: skip
+
+
 def _hold(step: Step) -> tuple[str, str]:
     return (step.dispatch.hold_reason, step.dispatch.hold_detail) if step.dispatch else ("", "")
 
@@ -341,6 +362,7 @@ CHECKS: tuple[Check, ...] = (
     unmatched_receipts,
     paused_broadcasts,
     held_steps,
+    webhooks,
     templates,
     locks,
 )
@@ -389,7 +411,7 @@ def _age(at: datetime, now: datetime) -> str:
 
 
 def _count(number: int, noun: str) -> str:
-    plural = noun + ("es" if noun.endswith("ch") else "s")
+    plural = noun[:-1] + "ies" if noun.endswith("ry") else noun + ("es" if noun.endswith("ch") else "s")
     return f"{number:,} {noun if number == 1 else plural}"
 
 

@@ -21,6 +21,7 @@ from broadcasts.models import Broadcast, Status
 from kaanha.inbound import applying
 from kaanha.messaging import claiming, receipts, sending, sweeping
 from kaanha.messaging.tasks import wake_senders
+from kaanha.webhooks import delivering
 from sequences import sweeping as sequences
 
 SLICE = timedelta(seconds=3)  # shorter than a worker's: whoever stops beat doesn't wait long
@@ -75,6 +76,8 @@ def _once(now: datetime, *, seconds: float) -> Counter[str]:
     launch.sweep(now=now)
     done["broadcasts_moved"] = len(before - _broadcasts())
     done.update(send(seconds=seconds))
+    told = delivering.sweep(until=now + timedelta(seconds=seconds), drain=True)
+    done["webhooks_tried"] = told.total()
     return +done
 
 

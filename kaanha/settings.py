@@ -213,6 +213,7 @@ CELERY_BEAT_SCHEDULE = {
         ("messaging: wake the senders", "kaanha.messaging.tasks.wake_senders", 1.0),
         ("messaging: leases, cancellations, receipts that waited", "kaanha.messaging.tasks.sweep", 2.0),
         ("inbound: callbacks not yet applied", "kaanha.inbound.tasks.apply_callbacks", 1.0),
+        ("webhooks: deliver", "kaanha.webhooks.tasks.deliver", 1.0),
         ("inbound: drop old callbacks", "kaanha.inbound.tasks.drop_old_callbacks", 3600.0),
     )
 }

@@ -19,12 +19,14 @@ from kaanha.messaging import counting, holding
 from kaanha.messaging.models import DispatchCount, Message, SendSlot, UnmatchedReceipt
 from kaanha.operations import heartbeats
 from kaanha.operations.models import SILENT
+from kaanha.webhooks.models import Delivery, Event
 from sequences import enrolling, publishing, running
 from tests.factories import (
     BroadcastFactory,
     BusinessAccountFactory,
     ContactFactory,
     DispatchFactory,
+    EndpointFactory,
     MessageFactory,
     MetaAppFactory,
     PhoneNumberFactory,
@@ -340,3 +342,27 @@ def test_a_held_step_is_told_with_what_to_do(sequence, now, reason, action):
     found = only(now)
     assert (found.code, found.message) == ("step_held", f"Step 1 of sequence {sequence.name!r} is held. It broke.")
     assert action in found.action
+
+
+def test_webhooks_that_wait_for_long_are_told_with_the_endpoint_of_most(now):
+    few, many = EndpointFactory(url="https://few.example.test/"), EndpointFactory(url="https://many.example.test/")
+    for endpoint, count in ((few, 1), (many, 2)):
+        for _ in range(count):
+            Event.record(endpoint.organization, "broadcast.completed", {}, at=now - timedelta(minutes=3))
+
+    (finding,) = diagnosis.webhooks(now)
+    assert (finding.code, finding.severity, finding.count) == ("webhooks_waiting", "warning", 3)
+    assert "3 webhook deliveries due" in finding.message
+    assert "https://many.example.test/" in finding.message
+
+    Delivery.objects.update(next_attempt_at=now - timedelta(minutes=2))
+    assert list(diagnosis.webhooks(now)) == []
+
+
+def test_an_endpoint_that_was_disabled_is_a_notice_for_a_week(now):
+    EndpointFactory(disabled_at=now - timedelta(days=6), disabled_reason="It answered 410 Gone.")
+    EndpointFactory(disabled_at=now - timedelta(days=8))
+
+    (finding,) = diagnosis.webhooks(now)
+    assert (finding.code, finding.severity) == ("webhook_disabled", "notice")
+    assert "It answered 410 Gone." in finding.message

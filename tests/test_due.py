@@ -13,9 +13,11 @@ from broadcasts.models import Broadcast, Status
 from kaanha import due
 from kaanha.celery import app
 from kaanha.messaging.models import Message
+from kaanha.webhooks.models import Event
 from tests.broadcasts.conftest import draft, number, organization, people, tag, template  # noqa: F401
-from tests.factories import DispatchFactory, MessageFactory, PhoneNumberFactory, TemplateFactory
+from tests.factories import DispatchFactory, EndpointFactory, MessageFactory, PhoneNumberFactory, TemplateFactory
 from tests.inbound.conftest import stored, text  # noqa: F401
+from tests.receivers import Receiver
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -47,6 +49,16 @@ def test_callbacks_that_wait_are_applied(cloud_api, stored, capsys):  # noqa: F8
     stored(text("Hello"), text("Hi", wamid="wamid.IN2"))
 
     assert run_due(capsys)["callbacks"] == 1
+
+
+def test_webhooks_that_are_due_are_delivered(cloud_api, capsys, settings):
+    settings.WEBHOOKS_ALLOW_LOOPBACK = True
+    with Receiver() as receiver:
+        endpoint = EndpointFactory(url=receiver.url)
+        Event.record(endpoint.organization, "broadcast.completed", {}, at=timezone.now())
+
+        assert run_due(capsys)["webhooks_tried"] == 1
+        assert len(receiver.requests) == 1
 
 
 def test_with_nothing_due_it_ends_and_says_so(cloud_api, capsys):

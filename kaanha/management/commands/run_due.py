@@ -21,6 +21,7 @@ WORDS = {
     "sent": "messages sent",
     "skipped": "messages skipped",
     "deferred": "messages put off",
+    "webhooks_tried": "webhook deliveries tried",
 }
 
 
