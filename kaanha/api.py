@@ -12,6 +12,7 @@ from rest_framework.request import Request
 from rest_framework.views import APIView
 
 from kaanha.lib import api_errors
+from kaanha.whatsapp.api import StatusAPI
 from sequences.api import EnrollAPI
 
 PREFIX = "/api/"
@@ -30,10 +31,11 @@ class NothingHereAPI(APIView):
 
 def at(address: str, view: type[APIView], name: str) -> URLPattern:
     """The view at /api/`address`."""
-    return re_path(rf"^{address}/?$", view.as_view(), name=name)
+    return re_path(rf"^{address}/?\Z", view.as_view(), name=name)
 
 
 urlpatterns = [
+    at("status", StatusAPI, "status"),
     at("sequences/enroll", EnrollAPI, "enroll"),
     re_path(r"^[\s\S]*$", NothingHereAPI.as_view()),
 ]
