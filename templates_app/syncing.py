@@ -10,6 +10,7 @@ from typing import Any
 from django.db import transaction
 from django.db.models import Q
 
+from kaanha.webhooks.models import Event, Kind
 from kaanha.whatsapp.asking import asking, graph
 from kaanha.whatsapp.cloud_api.events import TemplateCategory, TemplateQuality, TemplateStatus, fit
 from kaanha.whatsapp.cloud_api.text import clean
@@ -66,6 +67,7 @@ def _write_all(
     now: datetime,
 ) -> None:
     rows: dict[tuple[str, str], MessageTemplate] = {(row.name, row.language): row for row in known}
+    before = {row.pk: row.status for row in rows.values()}
     for key, fields in listed.items():
         template = rows.get(key)
         if template is None:
@@ -78,6 +80,26 @@ def _write_all(
         _write(template, fields, now=now)
     absent = known.filter(pk__in=[row.pk for key, row in rows.items() if key not in listed], created_at__lte=now)
     outcome.deleted = absent.exclude(status=Status.DELETED).update(status=Status.DELETED, synced_at=now)
+    _tell(MessageTemplate.objects.filter(pk__in=before), before, at=now)
+
+
+def _tell(rows: Iterable[MessageTemplate], before: Mapping[int, str], *, at: datetime) -> None:
+    """Note of those whose status isn't the one of before that it has changed."""
+    changed = [(row, before[row.pk]) for row in rows if row.status != before[row.pk]]
+    told = [(row.organization_id, Kind.TEMPLATE_STATUS_CHANGED.value, _told(row, old)) for row, old in changed]
+    Event.record_many(told, at=at)
+
+
+def _told(template: MessageTemplate, before: str) -> dict[str, Any]:
+    return {
+        "templateId": template.public_id,
+        "name": template.name,
+        "language": template.language,
+        "category": template.category,
+        "status": template.status,
+        "previousStatus": before,
+        "reason": template.rejected_reason,
+    }
 
 
 def _differs(template: MessageTemplate, fields: Mapping[str, Any], *, now: datetime) -> bool:
@@ -154,13 +176,14 @@ def apply_status(event: TemplateStatus) -> MessageTemplate | None:
             return None
         if status in GONE and event.meta_id and template.meta_id not in ("", event.meta_id):
             return None  # the predecessor of a template that was created anew
-        changed = template.status != status
+        before = template.status
         template.status, template.synced_at = status, max(event.at, template.synced_at or event.at)
         template.meta_id = event.meta_id or template.meta_id
         told = dict.fromkeys(filter(None, (event.reason, event.title, event.detail)))
         template.rejected_reason = " · ".join(told) if status in EXPLAINED else ""
         template.save(update_fields=["status", "synced_at", "meta_id", "rejected_reason"])
-    return template if changed else None
+        _tell([template], {template.pk: before}, at=event.at)
+    return template if before != status else None
 
 
 def apply_category(event: TemplateCategory) -> MessageTemplate | None:

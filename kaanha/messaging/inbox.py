@@ -10,7 +10,7 @@ from django.db import connection, transaction
 
 from contacts import arriving, consent, tagging
 from contacts.models import ConsentSource
-from kaanha.messaging import step_news
+from kaanha.messaging import customer_news, step_news
 from kaanha.messaging.models import REPLY_WINDOW, InboundMessage
 from kaanha.whatsapp.cloud_api.events import Inbound
 from kaanha.whatsapp.models import PhoneNumber
@@ -32,6 +32,7 @@ def store(messages: Sequence[Inbound], number: PhoneNumber, *, now: datetime) ->
         new = _insert([message for message in unknown if message.wamid in contacts], contacts, number, now=now)
         _obey_consent_words(new, number, now=now)
         tagging.auto_tag(number.organization, [(contact, message.text) for contact, message in new], at=now)
+        customer_news.tell_received(number.organization_id, [message.wamid for _, message in new], now=now)
     return len(new)
 
 

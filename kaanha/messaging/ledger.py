@@ -9,7 +9,7 @@ from datetime import datetime
 
 from django.db import connection, transaction
 
-from kaanha.messaging import caps, counting, policy, step_news
+from kaanha.messaging import caps, counting, customer_news, policy, step_news
 from kaanha.messaging.fates import Row
 from kaanha.messaging.models import RECEIVED, WAITING, Status
 
@@ -33,8 +33,9 @@ _TYPES = {
 def changing(ids: Collection[int], *, now: datetime, skip_locked: bool = False) -> Iterator[dict[int, Row]]:
     """The rows with these ids, locked in id order; what the body changes in them is written at its end.
 
-    Caps, what the sequences are told and counters follow from the change by themselves. Must be the last thing of its
-    transaction, which it opens; seven statements at the most, whatever the number of rows.
+    Caps, what sequences and customers are told, and counters follow from the change by themselves. Must be the last
+    thing of its transaction, which it opens; eight statements at the most, whatever the number of rows, and two more
+    where a customer listens.
     """
     with transaction.atomic():
         rows = _locked(ids, skip_locked=skip_locked)
@@ -44,6 +45,7 @@ def changing(ids: Collection[int], *, now: datetime, skip_locked: bool = False) 
         _write(changed)
         _follow_with_caps(changed, before, now=now)
         step_news.tell([row.id for row in changed if row.status not in WAITING and row.status != before[row.id].status])
+        customer_news.tell(changed, before, now=now)
         difference = counting.Difference()
         for row in changed:
             difference.changed(row.dispatch_id, _weight(before[row.id]), _weight(row))

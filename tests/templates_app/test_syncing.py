@@ -10,6 +10,7 @@ from django.core.management import call_command
 from django.utils import timezone
 
 from kaanha.lib.errors import Refusal
+from kaanha.webhooks.models import Event
 from kaanha.whatsapp.cloud_api.events import TemplateCategory, TemplateQuality, TemplateStatus
 from kaanha.whatsapp.cloud_api.graph import Graph, Unreachable
 from templates_app.models import MessageTemplate
@@ -274,6 +275,40 @@ def test_metas_decision_is_noted(template, name, status):
 
     assert apply_status(event(name)) == template
     assert status_of(template) == status
+
+
+def told():
+    """What customers' webhooks are told: name, status and status before."""
+    events = Event.objects.filter(kind="template.status_changed").order_by("pk")
+    return [(one.data["name"], one.data["previousStatus"], one.data["status"]) for one in events]
+
+
+def test_customers_are_told_what_a_walk_has_changed_and_not_what_it_found(account, listing):
+    listing.extend([row(name="kept"), row(name="paused"), row(name="gone")])
+    sync(account, now=timezone.now())
+    assert told() == []
+    listing[:] = [row(name="kept"), row(name="paused", status="PAUSED"), row(name="new")]
+
+    sync(account, now=timezone.now())
+
+    assert sorted(told()) == [("gone", "APPROVED", "DELETED"), ("paused", "APPROVED", "PAUSED")]
+
+
+def test_customers_are_told_metas_decision_once(template):
+    for _ in range(2):
+        apply_status(event("REJECTED"))
+
+    noted = Event.objects.get()
+    assert (noted.kind, noted.organization_id) == ("template.status_changed", template.organization_id)
+    assert noted.data == {
+        "templateId": template.public_id,
+        "name": template.name,
+        "language": "en_US",
+        "category": "MARKETING",
+        "status": "REJECTED",
+        "previousStatus": template.status,
+        "reason": MessageTemplate.objects.get().rejected_reason,
+    }
 
 
 def test_a_decision_told_twice_changes_something_once(template):
