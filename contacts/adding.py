@@ -6,11 +6,12 @@ from datetime import datetime
 
 from django.db import transaction
 
-from contacts import consent
+from contacts import consent, customer_news
 from contacts.models import ConsentSource, Contact, ContactEvent
 from kaanha.lib import phone
 from kaanha.lib.errors import Refusal
 from kaanha.organizations.models import Organization
+from kaanha.webhooks.models import Kind
 
 
 def add(organization: Organization, number: str, *, name: str = "", email: str = "", at: datetime) -> Contact:
@@ -34,6 +35,7 @@ def add(organization: Organization, number: str, *, name: str = "", email: str =
         said = {column: value for column, value in (("name", name), ("email", email)) if value}
         Contact.objects.filter(pk=contact.pk).update(updated_at=at, **said)
         contact.refresh_from_db()
+        customer_news.tell(Kind.CONTACT_UPDATED, [contact.pk], at=at)
     return contact
 
 
@@ -54,3 +56,4 @@ def _note(contact: Contact, *, at: datetime) -> None:
         source=ConsentSource.OPERATOR,
         at=at,
     )
+    customer_news.tell(Kind.CONTACT_CREATED, [contact.pk], at=at)

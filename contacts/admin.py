@@ -32,7 +32,7 @@ from unfold.widgets import (
     UnfoldBooleanWidget,
 )
 
-from contacts import adding, consent, importing, tagging
+from contacts import adding, consent, customer_news, importing, tagging
 from contacts.csv_files import open_csv
 from contacts.import_rows import Columns
 from contacts.models import AutoTagRule, ConsentSource, Contact, ContactTag, Import, ImportRemark, Tag
@@ -41,6 +41,7 @@ from kaanha.organizations import access
 from kaanha.organizations.access import Area
 from kaanha.organizations.models import Organization
 from kaanha.organizations.owned_admin import CONFIRM, OwnedAdmin, OwnedForm, ReadOnlyAdmin, chip, moment
+from kaanha.webhooks.models import Kind
 
 CHUNK = 10_000  # contacts of a bulk action in one statement
 SHOWN = 50  # lines of a history, remarks of an import
@@ -371,6 +372,8 @@ class ContactAdmin(OwnedAdmin):
             obj.__dict__.update(saved.__dict__)
         if "held_tags" in form.cleaned_data:
             self._save_tags(obj, form, at=now)
+        if change and form.changed_data:
+            customer_news.tell(Kind.CONTACT_UPDATED, [obj.pk], at=now)
         if form.cleaned_data.get("opted_in"):
             proof: str = form.cleaned_data["proof"]
             told: dict[str, Any] = {"source": ConsentSource.OPERATOR, "proof": proof, "at": now, "by": request.user}

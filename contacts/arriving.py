@@ -10,10 +10,11 @@ from typing import Any, Self
 
 from django.db import IntegrityError, connection, transaction
 
-from contacts import consent
+from contacts import consent, customer_news
 from contacts.models import ConsentSource, Contact, ContactTag
 from kaanha.lib import phone
 from kaanha.organizations.models import Organization
+from kaanha.webhooks.models import Kind
 
 ROUNDS = 3  # what is unknown is created; what another worker created meanwhile is found in the next round
 NAME = 200  # letters of a contact's name
@@ -136,6 +137,8 @@ def _create(organization: Organization, people: Sequence[Person]) -> None:
     }
     with connection.cursor() as cursor:
         cursor.execute(_CREATE, values)
+        created = [key for (key,) in cursor.fetchall()]
+    customer_news.tell(Kind.CONTACT_CREATED, created, at=max(person.at for person in people))
 
 
 def _if_different(wa_id: str | None, number: phone.Phone | None) -> str | None:
@@ -153,7 +156,8 @@ def _lock(found: Sequence[tuple[Person, Contact]], known: _Known) -> None:
 
 def _revive(found: Sequence[tuple[Person, Contact]]) -> None:
     if deleted := {contact.pk for _, contact in found if contact.deleted_at}:
-        consent.revive(deleted, at=max(person.at for person, _ in found))
+        at = max(person.at for person, _ in found)
+        customer_news.tell(Kind.CONTACT_UPDATED, consent.revive(deleted, at=at), at=at)
 
 
 def _count_as_consent(found: Sequence[tuple[Person, Contact]]) -> None:
@@ -180,6 +184,7 @@ def _learn(found: Sequence[tuple[Person, Contact]], known: _Known) -> None:
             news.setdefault(contact.pk, {}).update(told)
     if news:
         _keep(news)
+        customer_news.tell(Kind.CONTACT_UPDATED, news, at=max(person.at for person, _ in found))
 
 
 def _told(person: Person, contact: Contact) -> dict[str, str]:
@@ -282,4 +287,5 @@ WITH newcomers AS (
 )
 INSERT INTO contacts_contactevent (organization_id, kind, contact_id, source, at)
 SELECT %(organization)s, 'created', id, %(inbound)s, at FROM created ORDER BY id
+RETURNING contact_id
 """

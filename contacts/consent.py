@@ -15,8 +15,10 @@ from typing import Any
 from django.db import connection, transaction
 from django.db.models import Q
 
+from contacts import customer_news
 from contacts.models import ConsentSource, Contact
 from kaanha.organizations.models import Organization, User
+from kaanha.webhooks.models import Kind
 
 
 class Word(Enum):
@@ -63,7 +65,7 @@ def opt_in(
     by: User | None = None,
     against_their_word: bool = False,
 ) -> list[int]:
-    """Opt contacts in; the ids of those who weren't before, in order. Three statements, however many contacts.
+    """Opt contacts in; the ids of those who weren't before, in order. Four statements, however many contacts.
 
     `proof` says when and where they agreed: one text for all, or one for each id. Whoever opted out by writing to us
     comes back only by writing (source INBOUND), or when an operator or the API says so with `against_their_word`;
@@ -96,7 +98,7 @@ def opt_out(
     at: datetime,
     by: User | None = None,
 ) -> list[int]:
-    """Opt contacts out; the ids of those for whom that is news, in order. Three statements, however many contacts.
+    """Opt contacts out; the ids of those for whom that is news, in order. Four statements, however many contacts.
 
     Somebody who never opted in may opt out, too: then writing to us doesn't opt them in. Whoever is out stays out, but
     their own word takes the place of an opt-out by others, so that no import undoes it. A ContactEvent tells of those
@@ -183,6 +185,9 @@ def _change(
             values["by"] = by and by.pk
             with connection.cursor() as cursor:
                 cursor.execute(write, values)
+                told = [key for key, was_out in cursor.fetchall() if not was_out]
+            kind = Kind.CONTACT_OPTED_IN if write == _OPT_IN else Kind.CONTACT_OPTED_OUT
+            customer_news.tell(kind, told, at=max(moments))
     return news
 
 
@@ -190,10 +195,11 @@ def _those(held: list[int], which: Q) -> list[int]:
     return list(Contact.objects.filter(which, pk__in=held).order_by("pk").values_list("pk", flat=True))
 
 
-_HISTORY = """
-INSERT INTO contacts_consentchange (organization_id, contact_id, opted_in, source, proof, by_id, at)
-SELECT organization_id, id, opted_in, %(source)s, proof, %(by)s, at FROM changed ORDER BY id
-"""
+# Answers each contact with whether it was out before.
+_HISTORY = """, history AS (
+    INSERT INTO contacts_consentchange (organization_id, contact_id, opted_in, source, proof, by_id, at)
+    SELECT organization_id, id, opted_in, %(source)s, proof, %(by)s, at FROM changed ORDER BY id
+) SELECT id, was_out FROM changed ORDER BY id"""
 
 _OPT_IN = f"""
 WITH changed AS (
@@ -202,7 +208,7 @@ WITH changed AS (
         opted_out_at = NULL, opt_out_source = '', updated_at = news.at
     FROM unnest(%(ids)s::bigint[], %(proofs)s::text[], %(moments)s::timestamptz[]) AS news (id, proof, at)
     WHERE contact.id = news.id
-    RETURNING contact.id, contact.organization_id, contact.opted_in, news.proof, news.at
+    RETURNING contact.id, contact.organization_id, contact.opted_in, news.proof, news.at, false AS was_out
 ){_HISTORY}"""
 
 # What they had agreed to, and how, stays readable beside its withdrawal.

@@ -24,12 +24,13 @@ from typing import Any, NamedTuple, Protocol
 from django.db import connection, transaction
 from django.utils import timezone
 
-from contacts import consent, import_rows, tagging
+from contacts import consent, customer_news, import_rows, tagging
 from contacts.csv_files import CsvFile
 from contacts.import_rows import Columns, Line
 from contacts.models import ConsentSource, Import, ImportRemark
 from kaanha.lib.errors import Refusal
 from kaanha.organizations.models import Organization, User
+from kaanha.webhooks.models import Kind
 
 CHUNK = 5_000  # rows in a transaction
 SHOWN = 100  # rejections in the summary
@@ -243,10 +244,13 @@ class _Chunk:
         held = [_Held(*row) for row in self._run(_HOLD)]
         changed = {one.contact for one in held if one.deleted or one.differs}
         self._run(_UPDATE, contacts=list(changed))
+        written = set(changed)
         changed |= self._settle_consent(held, lines)
         contacts = created | {one.line: one.contact for one in held}
         added, tagged = self._tag(contacts, lines)
         changed |= tagged
+        customer_news.tell(Kind.CONTACT_CREATED, created.values(), at=self.at)
+        customer_news.tell(Kind.CONTACT_UPDATED, (written | tagged) - set(created.values()), at=self.at)
         for number, contact in contacts.items():
             news = "updated" if contact in changed else "unchanged"
             lines[number].outcome = "created" if number in created else news
