@@ -75,6 +75,8 @@ UNFOLD: dict[str, Any] = {
                     _item("API keys", "key", "organizations_apikey_changelist", "sees_settings"),
                     _item("WhatsApp accounts", "chat", "whatsapp_businessaccount_changelist", "sees_settings"),
                     _item("Phone numbers", "call", "whatsapp_phonenumber_changelist", "sees_settings"),
+                    _item("Webhooks", "webhook", "webhooks_endpoint_changelist", "sees_settings"),
+                    _item("Webhook log", "outbox", "webhooks_delivery_changelist", "sees_settings"),
                     _item("Event log", "history", "webhooks_event_changelist", "sees_settings"),
                     _item(
                         "Switch organization",

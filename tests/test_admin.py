@@ -15,7 +15,7 @@ from kaanha.messaging import counting
 from kaanha.messaging.models import Message
 from kaanha.organizations.models import APIKey, Membership, Organization, Role
 from kaanha.organizations.owned_admin import OwnedAdmin
-from kaanha.webhooks.models import Event
+from kaanha.webhooks.models import Delivery, Endpoint, Event
 from kaanha.whatsapp.models import BusinessAccount, MetaApp, PhoneNumber
 from sequences import enrolling, publishing
 from sequences.models import Enrollment, Sequence, Source
@@ -25,6 +25,7 @@ from tests.factories import (
     BusinessAccountFactory,
     ContactFactory,
     DispatchFactory,
+    EndpointFactory,
     MembershipFactory,
     MessageFactory,
     MetaAppFactory,
@@ -52,6 +53,8 @@ def row_of(model, organization):
         BusinessAccount: lambda: BusinessAccountFactory(organization=organization),
         PhoneNumber: lambda: PhoneNumberFactory(organization=organization),
         Event: lambda: Event.record(organization, "broadcast.completed", {"name": "Sale"}, at=now),
+        Endpoint: lambda: EndpointFactory(organization=organization),
+        Delivery: lambda: delivery_of(organization),
         MessageTemplate: lambda: TemplateFactory(organization=organization),
         Contact: lambda: ContactFactory(organization=organization),
         Tag: lambda: TagFactory(organization=organization),
@@ -77,6 +80,13 @@ def enrollment_of(organization):
     contact = ContactFactory(organization=organization)
     (outcome,) = enrolling.enroll(sequence, [contact.pk], source=Source.API, now=now)
     return Enrollment.objects.get(pk=outcome.enrollment_id)
+
+
+def delivery_of(organization):
+    """An event on its way to an endpoint."""
+    endpoint = EndpointFactory(organization=organization)
+    Event.record(organization, "broadcast.completed", {"name": "Sale"}, at=timezone.now())
+    return Delivery.objects.get(endpoint=endpoint)
 
 
 def pages_of(model, row):
