@@ -15,7 +15,6 @@ from django.contrib import admin, messages
 from django.contrib.admin import helpers
 from django.core.exceptions import ValidationError
 from django.core.files.uploadedfile import UploadedFile
-from django.db import connection
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
@@ -232,7 +231,7 @@ class ContactAdmin(OwnedAdmin):
     def get_search_results(
         self, request: HttpRequest, rows: QuerySet[Contact], search_term: str
     ) -> tuple[QuerySet[Contact], bool]:
-        return searched(rows, search_term), False
+        return rows.matching(search_term), False  # type: ignore[attr-defined]
 
     def complete(self, request: HttpRequest, rows: list[Any]) -> None:
         held = defaultdict(list)
@@ -496,16 +495,6 @@ def _tags_of(request: HttpRequest) -> QuerySet[Tag]:
     return Tag.objects.all() if current.superuser else Tag.objects.none()
 
 
-def searched(contacts: QuerySet[Contact], term: str) -> QuerySet[Contact]:
-    """Those found by the beginning of a number, for which there is an index, or by every word in the name."""
-    digits = "".join(letter for letter in term if letter.isdigit())
-    if digits and not any(letter.isalpha() for letter in term):
-        return contacts.filter(phone__startswith=f"+{digits.removeprefix('00')}")
-    for word in term.split():
-        contacts = contacts.filter(name__icontains=word)
-    return contacts
-
-
 def chunks(contacts: QuerySet[Contact]) -> Iterator[list[int]]:
     """The keys of these contacts, in portions that a statement can take."""
     keys = contacts.order_by("pk").values_list("pk", flat=True).iterator(chunk_size=CHUNK)
@@ -552,9 +541,7 @@ class TagAdmin(OwnedAdmin):
     ordering = ("name",)
 
     def complete(self, request: HttpRequest, rows: list[Any]) -> None:
-        with connection.cursor() as cursor:
-            cursor.execute(_HOLDERS, [HOLDERS, [row.pk for row in rows]])
-            counts = dict(cursor.fetchall())
+        counts = tagging.holders([row.pk for row in rows], most=HOLDERS)
         for row in rows:
             row.holder_count = counts[row.pk]
 
@@ -565,19 +552,6 @@ class TagAdmin(OwnedAdmin):
     @display(description="Created", ordering="created_at")
     def created(self, tag: Tag) -> str:
         return moment(tag.created_at)
-
-
-# Each tag's count stops at the limit: a page of tags costs the same whether they have ten holders or ten million.
-_HOLDERS = """
-SELECT tag.id, (
-    SELECT count(*) FROM (
-        SELECT FROM contacts_contacttag AS held
-        JOIN contacts_contact AS contact ON contact.id = held.contact_id AND contact.deleted_at IS NULL
-        WHERE held.tag_id = tag.id LIMIT %s
-    ) AS capped
-)
-FROM contacts_tag AS tag WHERE tag.id = ANY(%s)
-"""
 
 
 # --- rules and imports -------------------------------------------------------------------------------------------

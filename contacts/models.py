@@ -34,6 +34,16 @@ class ContactQuerySet(OwnedQuerySet):
         """Contacts that a broadcast can address. Others are known only by Meta's user id."""
         return self.filter(phone__isnull=False)
 
+    def matching(self, term: str) -> Self:
+        """Those found by the beginning of a number, for which there is an index, or by every word in the name."""
+        digits = "".join(letter for letter in term if letter.isdigit())
+        if digits and not any(letter.isalpha() for letter in term):
+            return self.filter(phone__startswith=f"+{digits.removeprefix('00')}")
+        found = self
+        for word in term.split():
+            found = found.filter(name__icontains=word)
+        return found
+
     def having(self, field: str) -> Self:
         """Contacts with a value for a variable: a field of their own, or an attribute with or without `attributes.`"""
         if field in ("name", "first_name"):

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from itertools import product
 from typing import Any
 
-from django.db import connection
+from django.db import IntegrityError, connection, transaction
+from django.db.models import Value
+from django.db.models.functions import Lower
 
 from contacts.models import AutoTagRule, ConsentSource, Tag
+from kaanha.lib import public_ids
 from kaanha.lib.errors import Refusal
 from kaanha.organizations.models import Organization
 
@@ -30,11 +34,61 @@ def named(organization: Organization, names: Iterable[str]) -> dict[str, Tag]:
     if long := next((name for name in wanted.values() if len(name) > NAME), None):
         raise Refusal(f"The tag {long[:30]!r}… is longer than {NAME} letters. Shorten it.", code="tag_too_long")
     found = _find(organization, wanted)
-    if missing := sorted({clean for name, clean in wanted.items() if name not in found}, key=str.casefold):
+    # Of two spellings the first is stored.
+    unknown = dict.fromkeys(clean for name, clean in wanted.items() if name not in found)
+    if missing := sorted(unknown, key=str.casefold):
         # In order, so that two processes creating the same tags wait for each other in one direction only.
         Tag.objects.bulk_create([Tag(organization=organization, name=name) for name in missing], ignore_conflicts=True)
         found |= _find(organization, {name: clean for name, clean in wanted.items() if name not in found})
     return found
+
+
+def found(organization: Organization, text: str) -> Tag:
+    """The organization's tag of this id or name, whatever the case of its letters. Refusal otherwise. One query."""
+    key = public_ids.decode(Tag.PUBLIC_KIND, text)
+    if key is not None:
+        rows = Tag.objects.of(organization).filter(pk=key)
+    else:
+        # The same folding on both sides as in the unique index.
+        named = Tag.objects.of(organization).alias(folded=Lower("name"))
+        rows = named.filter(folded=Lower(Value(clean(text).replace("\0", ""))))
+    tag: Tag | None = rows.first()
+    if tag is None:
+        raise Refusal("There is no such tag in your organization. Check its id or name.", code="tag_not_found")
+    return tag
+
+
+def holders(tags: Iterable[int], *, most: int) -> dict[int, int]:
+    """How many contacts hold each of these tags, counted up to `most`. One query.
+
+    A page of tags costs the same whether they have ten holders or ten million.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(_HOLDERS, [most, list(tags)])
+        return dict(cursor.fetchall())
+
+
+def create(organization: Organization, name: str) -> Tag:
+    """A new tag. Refusal when there is one of this name."""
+    with _name_once(name):
+        tag: Tag = Tag.objects.create(organization=organization, name=clean(name))
+    return tag
+
+
+def rename(tag: Tag, name: str) -> bool:
+    """Rename the tag; False when somebody else has meanwhile. Refusal when another one has this name."""
+    with _name_once(name):
+        return bool(Tag.objects.filter(pk=tag.pk, name=tag.name).update(name=clean(name)))
+
+
+@contextmanager
+def _name_once(name: str) -> Iterator[None]:
+    try:
+        with transaction.atomic():
+            yield
+    except IntegrityError as error:
+        sentence = f"There is a tag {clean(name)} already: letters' case makes no difference."
+        raise Refusal(sentence, code="tag_already") from error
 
 
 def add(
@@ -109,6 +163,17 @@ WITH pairs AS (
     FROM added ORDER BY contact_id, tag_id
 )
 SELECT contact_id, tag_id FROM added ORDER BY contact_id, tag_id
+"""
+
+_HOLDERS = """
+SELECT tag.id, (
+    SELECT count(*) FROM (
+        SELECT FROM contacts_contacttag AS held
+        JOIN contacts_contact AS contact ON contact.id = held.contact_id AND contact.deleted_at IS NULL
+        WHERE held.tag_id = tag.id LIMIT %s
+    ) AS capped
+)
+FROM contacts_tag AS tag WHERE tag.id = ANY(%s)
 """
 
 _REMOVE = """

@@ -19,7 +19,6 @@ from unfold.contrib.filters.admin import ChoicesDropdownFilter, DropdownFilter
 from unfold.decorators import display
 from unfold.views import ChangeList
 
-from contacts.admin import searched
 from contacts.models import Contact
 from kaanha.messaging.admin import STATUS_COLORS as MESSAGE_COLORS
 from kaanha.messaging.models import Message
@@ -234,7 +233,7 @@ class EnrollmentAdmin(SubjectAdmin):
         if not term:
             return rows, False
         people = Contact.objects.filter(organization=_owner(self.given(request)))
-        return rows.filter(contact__in=searched(people, term).values("pk")), False
+        return rows.filter(contact__in=people.matching(term).values("pk")), False
 
     def complete(self, request: HttpRequest, rows: list[Any]) -> None:
         found = standing.standings(rows, _owner(self.given(request)))
