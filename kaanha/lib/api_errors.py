@@ -21,9 +21,16 @@ from kaanha.lib.errors import Refusal
 # Refusals by their codes. Every other one was understood and can't be done: 422.
 REFUSED = {
     "already_enrolled": HTTPStatus.CONFLICT,
+    "contact_already": HTTPStatus.CONFLICT,
     "contact_not_found": HTTPStatus.NOT_FOUND,
+    "edited_meanwhile": HTTPStatus.PRECONDITION_FAILED,
+    "opted_out_by_contact": HTTPStatus.CONFLICT,
+    "opted_out_since": HTTPStatus.CONFLICT,
     "sequence_not_active": HTTPStatus.CONFLICT,
     "sequence_not_found": HTTPStatus.NOT_FOUND,
+    "tag_already": HTTPStatus.CONFLICT,
+    "tag_in_use": HTTPStatus.CONFLICT,
+    "tag_not_found": HTTPStatus.NOT_FOUND,
     "wrong_status": HTTPStatus.CONFLICT,
 }
 # What is wrong with the request itself, and with us.

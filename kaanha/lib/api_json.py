@@ -73,6 +73,18 @@ class Text(CharField):
         return super().to_internal_value(data)
 
 
+class YesNo(Field[bool, Any, Any, Any]):
+    """true or false; words and numbers aren't taken for them."""
+
+    default_error_messages = {"required": "It is missing. Send it.", "invalid": "Write true or false, without quotes."}
+    default_error_messages["null"] = default_error_messages["invalid"]
+
+    def to_internal_value(self, data: Any) -> bool:
+        if not isinstance(data, bool):
+            self.fail("invalid")
+        return data
+
+
 class Body(Serializer[Any]):
     """What an endpoint takes or gives: fields are named `like_this` in code and `likeThis` outside.
 

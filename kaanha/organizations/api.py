@@ -16,6 +16,7 @@ from typing import Any, ClassVar, cast
 from django.contrib.auth.models import AnonymousUser
 from django.db.models import Q
 from django.utils import timezone
+from django.utils.http import parse_etags
 from rest_framework.authentication import BaseAuthentication
 from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.permissions import SAFE_METHODS, BasePermission
@@ -28,6 +29,7 @@ from kaanha.organizations.access import ROLES, Access, Area, Level
 from kaanha.organizations.models import APIKey, Organization, OwnedModel
 
 SCHEME = "Bearer"
+IF_MATCH = "If-Match"
 # How exactly a key's row says when it was last used: a busy key isn't written with every request.
 USE_NOTED_EVERY = timedelta(minutes=1)
 
@@ -93,10 +95,20 @@ class OwnedAPI(APIView):
         """The organization's row of that id. Refusal `…_not_found` for any other, whosever it is. One query."""
         row = model.objects.of(self.organization).by_public_id(public_id).first()
         if row is None:
-            noun = model._meta.verbose_name
-            code = f"{model._meta.model_name}_not_found"
-            raise Refusal(f"There is no {noun} of this id in your organization. Check the id.", code=code)
+            raise missing(model)
         return row
+
+    def versions(self) -> list[str] | None:
+        """The versions of a row that the request is willing to change; None for whichever there is."""
+        if self.request.headers.get(IF_MATCH, "*").strip() == "*":
+            return None
+        return parse_etags(self.request.headers[IF_MATCH])
+
+
+def missing(model: type[OwnedModel]) -> Refusal:
+    """What is said of a row that isn't there, or isn't theirs."""
+    noun, name = model._meta.verbose_name, model._meta.model_name
+    return Refusal(f"There is no {noun} of this id in your organization. Check the id.", code=f"{name}_not_found")
 
 
 def _sent(request: Request) -> str:
