@@ -11,11 +11,14 @@ from django.views import defaults
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
+from contacts import api as contacts
+from kaanha import contact_api
 from kaanha.lib import api_errors
 from kaanha.whatsapp.api import StatusAPI
 from sequences.api import EnrollAPI
 
 PREFIX = "/api/"
+CONTACT = "contacts/(?P<contact>[^/]+)"
 
 
 class NothingHereAPI(APIView):
@@ -36,6 +39,14 @@ def at(address: str, view: type[APIView], name: str) -> URLPattern:
 
 urlpatterns = [
     at("status", StatusAPI, "status"),
+    at("contacts", contacts.ContactsAPI, "contacts"),
+    at(CONTACT, contacts.ContactAPI, "contact"),
+    at(f"{CONTACT}/tags", contacts.ContactTagsAPI, "contact_tags"),
+    at(f"{CONTACT}/tags/(?P<tag>.+?)", contacts.ContactTagAPI, "contact_tag"),
+    at(f"{CONTACT}/consent", contacts.ContactConsentAPI, "contact_consent"),
+    at(f"{CONTACT}/timeline", contact_api.TimelineAPI, "contact_timeline"),
+    at("tags", contacts.TagsAPI, "tags"),
+    at("tags/(?P<tag>[^/]+)", contact_api.TagAPI, "tag"),
     at("sequences/enroll", EnrollAPI, "enroll"),
     re_path(r"^[\s\S]*$", NothingHereAPI.as_view()),
 ]
