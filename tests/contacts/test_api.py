@@ -526,6 +526,37 @@ def test_foreign_tags_are_missing(caller, method):
     assert foreign.name == "theirs"
 
 
+# --- costs -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("many", [1, 10])
+@pytest.mark.parametrize(
+    ("method", "address", "body", "queries"),
+    [
+        ("post", "/api/contacts", {"phone": "+14155550100", "name": "B", "tags": ["tag 0", "new"]}, 19),
+        ("patch", "/api/contacts/{contact}", {"name": "B", "attributes": {"a": "b"}}, 10),
+        ("delete", "/api/contacts/{contact}", None, 10),
+        ("delete", "/api/contacts/{contact}/tags/tag 0", None, 5),
+        ("post", "/api/contacts/{contact}/consent", {"optedIn": False}, 10),
+        ("post", "/api/contacts/{contact}/consent", {"optedIn": True, "proof": "form 7"}, 9),
+        ("post", "/api/tags", {"name": "new"}, 5),
+        ("get", "/api/tags/{tag}", None, 3),
+        ("patch", "/api/tags/{tag}", {"name": "new"}, 6),
+        ("delete", "/api/tags/{tag}", None, 20),
+    ],
+)
+def test_what_a_request_costs(
+    organization, caller, asha, django_assert_num_queries, many, method, address, body, queries
+):
+    [tag, *_] = tag_on(asha, *(f"tag {n}" for n in range(many)))
+    address = address.format(contact=asha.public_id, tag=tag.public_id)
+
+    with django_assert_num_queries(queries):
+        response = getattr(caller, method)(address, *([] if body is None else [body]))
+
+    assert response.status_code < 300
+
+
 # --- roles -------------------------------------------------------------------------------------------------------
 
 
