@@ -193,7 +193,7 @@ class EndpointAdmin(OwnedAdmin):
             messages.success(request, f"The test event was delivered {took} (answer {attempt.response_code}).")
         else:
             why = attempt.error or f"The answer was {attempt.response_code}, {took}."
-            messages.warning(request, f"The endpoint is saved, but the test event was not delivered. {why}")
+            messages.warning(request, f"The test event was not delivered. {why}")
 
     def _shown(self, request: HttpRequest, endpoint: Endpoint, *, title: str) -> HttpResponse:
         shown = {"label": f"Secret of {endpoint}", "secret": endpoint.secret, "back": self.url("changelist")}

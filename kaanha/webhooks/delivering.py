@@ -196,7 +196,7 @@ WITH due AS MATERIALIZED (
   SELECT d.id, row_number() OVER (PARTITION BY p.id) AS place
   FROM webhooks_endpoint p CROSS JOIN LATERAL (
     SELECT id FROM webhooks_delivery WHERE endpoint_id = p.id AND next_attempt_at <= %(now)s
-    ORDER BY next_attempt_at, id
+    ORDER BY next_attempt_at
     LIMIT greatest(CASE WHEN p.failing_since IS NULL THEN %(most)s ELSE 1 END - (
       SELECT count(*) FROM webhooks_delivery WHERE endpoint_id = p.id AND lease_until > %(now)s), 0)
     FOR NO KEY UPDATE SKIP LOCKED) d

@@ -56,7 +56,7 @@ def test_a_test_event_that_fails_is_said_and_the_endpoint_stays(receiver):
     receiver.says = answer(500)
     shown = signed_in(OrganizationFactory()).post(f"{LIST}add/", typed(receiver.url))
 
-    assert "the test event was not delivered. The answer was 500" in text(shown)
+    assert "The test event was not delivered. The answer was 500" in text(shown)
     assert Endpoint.objects.count() == 1
 
 
