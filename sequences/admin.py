@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
@@ -10,7 +9,7 @@ from typing import Any
 
 from django.contrib import admin, messages
 from django.db import transaction
-from django.db.models import Count, QuerySet
+from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.utils import timezone
@@ -380,7 +379,7 @@ class SequenceAdmin(StepsPages):
             stayed = f" Not moved: {done.stayed:,}." if done.stayed else ""
             return f"{people(done.moved)} moved to {_named(newest)}.{stayed}"
 
-        sentences = _moving(sequence, newest)
+        sentences = _moving(newest)
         button = f"Move them to {_named(newest)}"
         return self.confirmed(
             request, sequence, move, title="Move people to the newest revision", sentences=sentences, button=button
@@ -464,16 +463,19 @@ def _late_words(sequence: Sequence) -> str:
     return f"More than {trees.span(sequence.late_limit)} late: {sequence.get_when_late_display().lower()}"
 
 
-def _moving(sequence: Sequence, newest: Revision) -> list[str]:
+def _moving(newest: Revision) -> list[str]:
     """Who goes, who stays, and what it means for them."""
-    standing = sequence.enrollments.inside().exclude(revision=newest).order_by()
-    by_step = Counter(dict(standing.values_list("step").annotate(rows=Count("pk"))))
-    ways = moving.ways(sequence, newest)
+    by_step = moving.standing(newest)
+    ways = moving.ways(newest, by_step)
     going = {same: sum(by_step[way.old.pk] for way in ways if way.same == same) for same in (True, False)}
     staying = by_step.total() - sum(going.values())
     told = [
         (going[True], "at a step that the newest revision has: moved, to that same step as it is there."),
-        (going[False], "at a step that is gone: moved to the first one after it that is left."),
+        (
+            going[False],
+            "at a step that is gone: moved to the first one after it that is left, "
+            "but for those whose message is on its way.",
+        ),
         (staying, "at a step that is gone, with nothing left after it: not moved, to finish on the old revision."),
     ]
     found = [f"{people(count)} {words}" for count, words in told if count]
