@@ -12,11 +12,12 @@ from __future__ import annotations
 import csv
 import json
 import re
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -102,10 +103,11 @@ def run(
     summary = Summary(file=file.name, dry_run=dry_run)
     with _report_writer(report, file) as writer, _temporary_tables():
         upload = None if dry_run else _begin(organization, file, at=at, by=by)
-        chunk = _Chunk(organization, proof=f"import {file.name[:FILE_NAME]}", at=at, by=by, dry_run=dry_run)
+        chunk = _Chunk(organization, proof=f"import {file.name[:FILE_NAME]}", at=at, moment=at, by=by, dry_run=dry_run)
+        started = time.monotonic()
         for lines, position in _chunks(file, columns, default_country):
             with transaction.atomic():
-                added = chunk.take(lines)
+                added = replace(chunk, moment=at + _since(started)).take(lines)
                 summary.add(lines, added)
                 _note(upload, summary, lines)
             _report(writer, lines)
@@ -114,6 +116,10 @@ def run(
     if upload:
         Import.objects.filter(pk=upload.pk).update(finished_at=timezone.now())
     return summary
+
+
+def _since(started: float) -> timedelta:
+    return timedelta(seconds=int(time.monotonic() - started))
 
 
 def _begin(organization: Organization, file: CsvFile, *, at: datetime, by: User | None) -> Import:
@@ -215,11 +221,16 @@ class _Held(NamedTuple):
 
 @dataclass(frozen=True)
 class _Chunk:
-    """Takes the rows of one import, a chunk at a time."""
+    """Takes the rows of one import, a chunk at a time.
+
+    `at` is when the import began, which is what its consent is worth; `moment` is when these rows are taken, from which
+    whatever they start counts.
+    """
 
     organization: Organization
     proof: str
     at: datetime
+    moment: datetime
     by: User | None
     dry_run: bool
 
@@ -283,12 +294,13 @@ class _Chunk:
             for name in entry.tags
             if name in tags
         ]
-        added = tagging.add_pairs(self.organization, pairs, source=ConsentSource.IMPORT, at=self.at)
+        added = tagging.add_pairs(self.organization, pairs, source=ConsentSource.IMPORT, at=self.moment)
         called = {tag.pk: tag.name for tag in tags.values()}
         return Counter(called[tag] for _, tag in added), {contact for contact, _ in added}
 
     def _run(self, statement: str, **values: Any) -> list[Any]:
-        common: dict[str, Any] = {"organization": self.organization.pk, "at": self.at, "by": self.by and self.by.pk}
+        common: dict[str, Any] = {"organization": self.organization.pk, "at": self.at, "moment": self.moment}
+        common["by"] = self.by and self.by.pk
         with connection.cursor() as cursor:
             cursor.execute(statement, {**common, "proof": f"{self.proof} line ", **values})
             return cursor.fetchall() if cursor.description else []
@@ -382,7 +394,7 @@ WITH created AS (
     DELETE FROM import_row USING newcomers WHERE import_row.line = newcomers.line
 ), events AS (
     INSERT INTO contacts_contactevent (organization_id, kind, contact_id, source, at)
-    SELECT %(organization)s, 'created', id, 'import', %(at)s FROM newcomers ORDER BY line
+    SELECT %(organization)s, 'created', id, 'import', %(moment)s FROM newcomers ORDER BY line
 )
 SELECT line, id FROM newcomers
 """

@@ -497,3 +497,17 @@ def test_a_tag_known_in_another_organization_stays_there(load, organization):
     load("phone,tags\n+919876543210,vip\n")
 
     assert ContactTag.objects.get().tag != elsewhere
+
+
+def test_what_an_import_starts_counts_from_when_its_rows_were_taken(load, organization, monkeypatch):
+    """Its consent is worth what the file said when it began; the events of its rows are of later."""
+    spans = iter([timedelta(), timedelta(seconds=71)])
+    monkeypatch.setattr(importing, "_since", lambda started: next(spans))
+    monkeypatch.setattr(importing, "CHUNK", 1)
+
+    load("phone,tags,optedIn\n+919876543210,vip,true\n+919876543211,vip,true\n")
+
+    events = ContactEvent.objects.order_by("pk").values_list("kind", "at")
+    later = EPOCH + timedelta(seconds=71)
+    assert list(events) == [("created", EPOCH), ("tag_added", EPOCH), ("created", later), ("tag_added", later)]
+    assert set(Contact.objects.of(organization).values_list("opted_in_at", flat=True)) == {EPOCH}
