@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 
 from django.conf import settings
@@ -38,8 +40,15 @@ class Addressee:
         """What variables may be filled with: the attributes by name, the contact's own fields above them."""
         own = {"name": self.name, "first_name": first_name(self.name), "email": self.email}
         attributes = self.attributes if isinstance(self.attributes, dict) else {}
-        free = {str(name): "" if value is None else str(value) for name, value in attributes.items()}
+        free = {str(name): _text(value) for name, value in attributes.items()}
         return free | {f"attributes.{name}": value for name, value in free.items()} | own | {"phone": self.phone or ""}
+
+
+def _text(value: object) -> str:
+    """An attribute as people write it: nothing for null, and numbers without an exponent or an empty fraction."""
+    if isinstance(value, float) and math.isfinite(value):
+        return str(int(value)) if value.is_integer() else format(Decimal(repr(value)), "f")
+    return "" if value is None else str(value)
 
 
 def objection(addressee: Addressee | None, category: str, *, capped: bool) -> SkipReason | None:
