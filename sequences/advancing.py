@@ -11,6 +11,7 @@ import logging
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from django.db import connection, transaction
 
@@ -87,7 +88,7 @@ def _walk_one(row: Row, known: Known, *, now: datetime) -> Walk:
             _facts(row, known),
             taken=known.taken.get(row.id, ()),
             policy=course.policy,
-            zone=course.zone,
+            zone=ZoneInfo(course.zone),
             now=now,
         )
     except Exception:
@@ -111,6 +112,7 @@ def _facts(row: Row, known: Known) -> Facts:
 def _write(walks: list[tuple[Row, Walk]], known: Known, *, now: datetime) -> None:
     if walks:
         sent = _send(walks, known, now=now)
+        _execute(_PLAN_RUNS, [(row.id, one.step.key, one.until) for row, one in walks if one.step and one.until])
         _execute(_END_RUNS, [values for row, one in walks for values in _ended(row, one)])
         _execute(_ADD_RUNS, [values for row, one in walks for values in _added(row, one, sent.get(row.id))])
         _execute(_MOVE, [_standing(row, one, sent.get(row.id), now) for row, one in walks])
@@ -212,6 +214,12 @@ UPDATE sequences_steprun r SET ended_at = new.ended_at, outcome = new.outcome, r
 FROM unnest(%s::bigint[], %s::text[], %s::timestamptz[], %s::text[], %s::text[])
   AS new (enrollment_id, key, ended_at, outcome, reason)
 WHERE r.enrollment_id = new.enrollment_id AND r.key = new.key
+"""
+# Who goes on waiting, by a plan that may have changed: it was moved, or the organization has another timezone.
+_PLAN_RUNS = """
+UPDATE sequences_steprun r SET until = new.until
+FROM unnest(%s::bigint[], %s::text[], %s::timestamptz[]) AS new (enrollment_id, key, until)
+WHERE r.enrollment_id = new.enrollment_id AND r.key = new.key AND r.until IS DISTINCT FROM new.until
 """
 _ADD_RUNS = """
 INSERT INTO sequences_steprun (enrollment_id, step_id, key, at, until, ended_at, outcome, reason, message)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
+import random
 from collections import defaultdict
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from zoneinfo import ZoneInfo
 
 from django.db import connection
 
@@ -18,6 +18,8 @@ from sequences.models import Step
 from sequences.tree_nodes import Condition, Field, HasTag, Node
 from sequences.walking import Policy, Stop
 
+SEQUENCES = 200  # in a batch
+
 
 @dataclass(frozen=True, slots=True)
 class Course:
@@ -27,7 +29,7 @@ class Course:
     name: str
     exit_tag: int | None
     policy: Policy
-    zone: ZoneInfo
+    zone: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +72,10 @@ def open_courses(now: datetime) -> dict[int, Course]:
         due = [key for (key,) in cursor.fetchall()]
         if not due:
             return {}
-        cursor.execute(_COURSES, [locks.share_free(due)])
+        # With more than a batch has room for, others come next time. Each also takes a place in the table of locks.
+        cursor.execute(_COURSES, [locks.share_free(random.sample(due, min(len(due), SEQUENCES)))])
         return {
-            key: Course(key, name, tag, Policy(limit, when_late), ZoneInfo(zone))
+            key: Course(key, name, tag, Policy(limit, when_late), zone)
             for key, name, tag, limit, when_late, zone in cursor.fetchall()
         }
 

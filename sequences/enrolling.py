@@ -53,7 +53,7 @@ def enroll(sequence: Sequence, contact_ids: Listed[int], *, source: str, now: da
             "source": str(source),
             "at": now,
         }
-        found = {(one.contact_id): one for _, one in enter(_THESE, wanted, now=now, tally=tally)}
+        found = {one.contact_id: one for _, one in enter(_THESE, wanted, now=now, tally=tally)}
         tally.write()
     outcomes = []
     for contact in contact_ids:
@@ -203,10 +203,10 @@ WITH wanted (sequence_id, contact_id, source, at) AS MATERIALIZED ({wanted})
 SELECT DISTINCT ON (w.sequence_id, w.contact_id) w.sequence_id, w.contact_id, w.source, w.at,
   s.organization_id, s.name, c.phone,
   CASE
+    WHEN c.deleted_at IS NOT NULL THEN 'contact_deleted'
     WHEN EXISTS (SELECT FROM sequences_enrollment e WHERE e.sequence_id = s.id AND e.contact_id = c.id)
       THEN 'already_enrolled'
     WHEN s.status IN ('draft', 'archived') THEN 'sequence_not_active'
-    WHEN c.deleted_at IS NOT NULL THEN 'contact_deleted'
     WHEN NOT c.opted_in THEN 'not_opted_in'
     WHEN EXISTS (SELECT FROM contacts_contacttag h WHERE h.contact_id = c.id AND h.tag_id = s.exit_tag_id)
       THEN 'exit_tag'

@@ -89,6 +89,7 @@ class Sequence(OwnedModel):
 
     # Set where the sweep has something to do for everybody inside: nobody moves until it is done.
     spread_asked_at = models.DateTimeField(null=True, editable=False)
+    spread_turn = models.PositiveIntegerField(default=0, editable=False)  # how many have theirs
     # Everybody whose enrollment is not newer than this one has to leave.
     exit_up_to = models.BigIntegerField(null=True, editable=False)
 

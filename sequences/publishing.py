@@ -15,7 +15,7 @@ from kaanha.lib.errors import Refusal
 from kaanha.messaging.models import Dispatch
 from kaanha.messaging.policy import is_marketing
 from kaanha.organizations.models import User
-from sequences import enrolling, trees
+from sequences import enrolling, locks, trees
 from sequences.models import Revision, Sequence, Source, Status, Step, Trigger
 from sequences.trees import Change, Condition, Flat, HasTag, Message, Node, Problem
 from templates_app.models import MessageTemplate
@@ -62,6 +62,7 @@ def activate(sequence: Sequence, *, now: datetime, by: User | None = None, enrol
     `enroll_existing` also takes in whoever holds the trigger's tag already.
     """
     with transaction.atomic():
+        locks.share([sequence.pk])
         held = _locked(sequence, (Status.DRAFT,), "activated")
         if enroll_existing and held.trigger != Trigger.TAG_ADDED:
             raise Refusal("Only a sequence that a tag starts has existing holders to enroll.", code="no_trigger_tag")
@@ -79,6 +80,7 @@ def publish(sequence: Sequence, *, now: datetime, by: User | None = None) -> Rev
     Refusal with every problem at once, and when nothing has changed.
     """
     with transaction.atomic():
+        locks.share([sequence.pk])
         held = _locked(sequence, (Status.ACTIVE, Status.PAUSED), "published anew")
         if not unpublished(held, held.revision):
             raise Refusal("Nothing has changed since the last revision: edit a step first.", code="nothing_changed")

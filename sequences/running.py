@@ -5,7 +5,6 @@ Each act is a compare-and-set of the status, together with what it means for the
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from datetime import datetime, timedelta
 
 from django.db import transaction
@@ -36,14 +35,18 @@ def pause(sequence: Sequence, *, now: datetime) -> None:
 
 
 def resume(sequence: Sequence, *, now: datetime) -> None:
-    """Let everybody go on; who fell due meanwhile is spread out, at its rate. Refusal unless it is paused."""
+    """Let everybody go on; who fell due meanwhile is spread out, at its rate. Refusal unless it is paused.
+
+    While everybody inside is still being canceled, their messages stay held until that is done.
+    """
     if sequence.status != Status.PAUSED:
         status = sequence.get_status_display().lower()
         raise Refusal(f"Sequence {sequence.name!r} is {status}: only a paused one can be resumed.", code="wrong_status")
     with transaction.atomic():
         locks.have_alone(sequence.pk)
-        sequence.move(Status.ACTIVE, paused_at=None, spread_asked_at=now)
-        _release(sequence, OWN_HOLDS, now=now)
+        sequence.move(Status.ACTIVE, paused_at=None, spread_asked_at=now, spread_turn=0)
+        if sequence.exit_up_to is None:
+            _release(sequence, now=now)
 
 
 def archive(sequence: Sequence, *, now: datetime) -> int:
@@ -109,17 +112,18 @@ def try_again(sequence: Sequence, *, now: datetime) -> int:
     return sum(_release_one(key, now=now) for key in list(keys))
 
 
-def _release(sequence: Sequence, reasons: Collection[str], *, now: datetime) -> None:
-    held = [dispatch.pk for dispatch in dispatches(sequence) if dispatch.hold_reason in reasons]
+def _release(sequence: Sequence, *, now: datetime) -> None:
+    """Release what the sequence itself has held; trouble stays."""
+    held = [dispatch.pk for dispatch in dispatches(sequence) if dispatch.hold_reason in OWN_HOLDS]
     holding.release_all(held, now=now, per_minute=sequence.spread_per_minute)
 
 
 def _release_one(dispatch: int, *, now: datetime) -> bool:
-    """Release a step, unless its sequence was paused meanwhile: the pause left the hold as it was, and so do we."""
+    """Release a step, unless its sequence was paused meanwhile or is being emptied: that left the hold as it was."""
     with transaction.atomic():
         key = _owner(dispatch)
         locks.share([key])
-        sequence = Sequence.objects.filter(pk=key, status=Status.ACTIVE).first()
+        sequence = Sequence.objects.filter(pk=key, status=Status.ACTIVE, exit_up_to=None).first()
         return sequence is not None and holding.release(dispatch, now=now, per_minute=sequence.spread_per_minute)
 
 
@@ -138,7 +142,8 @@ def _finish_exit(key: int, *, now: datetime) -> int:
     while part := exiting.everybody(key, sequence.exit_up_to, reason, now=now):
         ended += part
     with transaction.atomic():
+        locks.have_alone(key)
         done = Sequence.objects.filter(pk=key, exit_up_to=sequence.exit_up_to).update(exit_up_to=None)
         if done and Sequence.objects.filter(pk=key, status=Status.ACTIVE).exists():
-            _release(sequence, (CANCELING,), now=now)
+            _release(sequence, now=now)
     return ended

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from django.db.models import Count, QuerySet
+from django.db.models import Count, Exists, OuterRef, Q, QuerySet
 
 from kaanha.messaging import counting as messages
 from kaanha.messaging.counting import Funnel
@@ -101,13 +101,17 @@ def refusals(sequence: Sequence) -> dict[str, int]:
 
 
 def held_steps(sequences: QuerySet[Sequence] | Iterable[int]) -> list[Step]:
-    """The steps of these sequences that trouble holds, each dispatch once, the longest held first. One query."""
+    """The steps of these sequences that trouble holds, each dispatch once, the longest held first. One query.
+
+    Those of the newest revisions, and of older ones where people still wait.
+    """
+    waiting = Message.objects.filter(dispatch=OuterRef("dispatch"), due_at__isnull=False)
     rows = Step.objects.filter(
         revision__sequence__in=sequences,
         revision__sequence__status=Status.ACTIVE,
         dispatch__held_at__isnull=False,
         dispatch__canceled_at=None,
-    )
+    ).filter(Q(revision__superseded_at=None) | Exists(waiting))
     rows = rows.exclude(dispatch__hold_reason__in=running.OWN_HOLDS).order_by("dispatch__held_at", "-revision__number")
     found: dict[int | None, Step] = {}
     for step in rows.select_related("dispatch", "template", "revision__sequence"):

@@ -12,6 +12,7 @@ from sequences.counting import Tally
 BATCH = 10_000
 # One process at a time decides events: an exit that follows an enrollment is decided after it.
 LOCK = 0x5E90_E4CE
+SEQUENCES = 200  # that may take people in, in a batch
 
 
 def handle(*, now: datetime, limit: int = BATCH) -> int:
@@ -21,10 +22,9 @@ def handle(*, now: datetime, limit: int = BATCH) -> int:
     force when it happened; whoever is enrolled takes the newest.
     """
     with transaction.atomic(durable=True):
-        events = _claim(limit)
+        events = _share_sequences(_claim(limit))
         if events:
             tally = Tally()
-            _share_sequences(events)
             enrolling.enter(_TRIGGERED, {"events": events}, now=now, tally=tally)
             leaving = exiting.concerned_by(events)
             _wake(events, list(leaving), now)
@@ -46,11 +46,21 @@ def _claim(limit: int) -> list[int]:
         return [key for (key,) in cursor.fetchall()]
 
 
-def _share_sequences(events: list[int]) -> None:
-    """Share what may take people in: archiving ends everybody inside, and must not miss those who enter now."""
+def _share_sequences(events: list[int]) -> list[int]:
+    """Share what may take people in: archiving ends everybody inside, and must not miss those who enter now.
+
+    The events up to the first for which there would be too many sequences: each takes a place in the table of locks.
+    """
+    sequences: set[int] = set()
     with connection.cursor() as cursor:
         cursor.execute(_CONCERNED, {"events": events})
-        locks.share([key for (key,) in cursor.fetchall()])
+        for event, sequence in cursor.fetchall():
+            if sequence not in sequences and len(sequences) == SEQUENCES:
+                events = [key for key in events if key < event]
+                break
+            sequences.add(sequence)
+    locks.share(sequences)
+    return events
 
 
 def _wake(events: list[int], leaving: list[int], now: datetime) -> None:
@@ -69,8 +79,8 @@ def _mark(events: list[int], now: datetime) -> None:
 
 _OPEN = "SELECT EXISTS (SELECT FROM contacts_contactevent WHERE handled_at IS NULL)"
 _CLAIM = "SELECT id FROM contacts_contactevent WHERE handled_at IS NULL ORDER BY id LIMIT %s"
-_TRIGGERED = """
-SELECT r.sequence_id, v.contact_id, r.trigger, v.at
+_MATCHING = """
+SELECT r.sequence_id, v.contact_id, r.trigger, v.at {event}
 FROM contacts_contactevent v
 JOIN sequences_revision r ON r.organization_id = v.organization_id
   AND r.published_at <= v.at AND (r.superseded_at IS NULL OR v.at < r.superseded_at)
@@ -79,7 +89,10 @@ JOIN sequences_revision r ON r.organization_id = v.organization_id
 JOIN sequences_sequence s ON s.id = r.sequence_id AND (s.archived_at IS NULL OR v.at < s.archived_at)
 WHERE v.id = ANY(%(events)s)
 """
-_CONCERNED = f"SELECT DISTINCT sequence_id FROM ({_TRIGGERED}) AS t"
+_TRIGGERED, _CONCERNED = (
+    _MATCHING.format(event=""),
+    f"SELECT id, sequence_id FROM ({_MATCHING.format(event=', v.id')}) AS t ORDER BY id",
+)
 # Also who is due already: it may be being looked at just now, by what was true before.
 _WAKE = """
 WITH waiting AS MATERIALIZED (

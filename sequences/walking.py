@@ -14,10 +14,11 @@ from kaanha.messaging.models import RECEIVED, SkipReason, Status
 from sequences import conditions, tree_times
 from sequences.conditions import Facts, Letter
 from sequences.models import ExitReason, Outcome, WhenLate
-from sequences.tree_nodes import Condition, Delay, Message, Node, Reached
+from sequences.tree_nodes import Condition, Delay, Field, Message, Node, Reached
 
 # Who waits in a condition is woken by what happens, and looked at again this often: fields change without a word.
 FIRST_LOOK, LOOK_AGAIN = timedelta(seconds=2), timedelta(minutes=5)
+RARELY = timedelta(hours=1)  # where everything that may happen wakes them
 # Fates of a message that end the enrollment with it.
 ENDING = {
     SkipReason.OPTED_OUT: ExitReason.OPTED_OUT,
@@ -73,6 +74,8 @@ class Walk:
     message: int | None = None
     exit_reason: str = ""
     runs: list[Run] = field(default_factory=list)
+    # Until when it goes on waiting in the step in which it stood before.
+    until: datetime | None = None
     # How the step in which it stood before was left; None where it still stands there.
     ended: Run | None = None
     arrivals: list[Stop] = field(default_factory=list)
@@ -169,7 +172,8 @@ class _Walker:
         letter = self.facts.letters.get(condition.test.step) if isinstance(condition.test, Reached) else None
         hopeless = isinstance(condition.test, Reached) and letter is None
         if not met and not hopeless and deadline > self.now:
-            look = FIRST_LOOK if self.walk.entered_at is None else LOOK_AGAIN
+            again = LOOK_AGAIN if isinstance(condition.test, Field) else RARELY
+            look = FIRST_LOOK if self.walk.entered_at is None else again
             return self._wait(
                 stop, until=deadline, next_run_at=min(deadline, self.now + look), message=letter.id if letter else None
             )
@@ -192,6 +196,8 @@ class _Walker:
         if self.walk.entered_at is None:
             self.walk.entered_at = self.now
             self.walk.runs.append(Run(stop, self.now, until, sends=sends))
+        else:
+            self.walk.until = until
         self.walk.next_run_at, self.walk.message = next_run_at, message
         return False
 

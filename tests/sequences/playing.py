@@ -22,7 +22,7 @@ from sequences import advancing, counting, enrolling, enrollments, publishing, r
 from sequences.models import Enrollment, EnrollmentRefusal, ExitReason, Pulse, Sequence, Source, Step, StepRun
 from tests.factories import ContactFactory, PhoneNumberFactory, SequenceFactory, TagFactory, TemplateFactory
 from tests.sequences import reference
-from tests.sequences.reference import LONG_AGO, LOOK_AGAIN, Person, Rules, Stands, Walk
+from tests.sequences.reference import LONG_AGO, Person, Rules, Stands, Walk
 from tests.sequences.scenes import EXIT_TAG, START_TAGS, TAGS, Scene
 
 REFUSED = Verdict(
@@ -202,8 +202,8 @@ class Stage:
         for key in idle:
             walk = self.walks[key]
             until = min(limit, walk.stands.due) if walk.stands and walk.stands.due else limit
-            if (hops := (until - self.timers[key]) // LOOK_AGAIN) > 0:
-                walk.planned = walk.look_at = self.timers[key] = self.timers[key] + hops * LOOK_AGAIN
+            if (hops := (until - self.timers[key]) // walk.every) > 0:
+                walk.planned = walk.look_at = self.timers[key] = self.timers[key] + hops * walk.every
                 Enrollment.objects.filter(sequence_id=key[0], contact_id=key[1]).update(next_run_at=walk.planned)
 
     def _happen(self, event: dict[str, Any]) -> None:
@@ -502,25 +502,26 @@ class Stage:
         """Spread, and see that everybody has a turn of their own, at the sequence's rate."""
         if not any(course.spreads for course in self.courses):
             return 0
+        asked = dict(Sequence.objects.values_list("pk", "spread_asked_at"))
         count = spreading.spread(now=now)
         _same("sequences spread", count, sum(course.spreads for course in self.courses))
         for course in self.courses:
             if course.spreads:
-                self._follow_spread(course, now)
+                self._follow_spread(course, asked[course.sequence.pk])
             course.spreads = False
         return count
 
-    def _follow_spread(self, course: Course, now: datetime) -> None:
+    def _follow_spread(self, course: Course, asked: datetime) -> None:
         rows = Enrollment.objects.filter(sequence=course.sequence, status="active", next_run_at__isnull=False)
         turns = []
         for contact, turn in rows.order_by("next_run_at", "pk").values_list("contact_id", "next_run_at"):
             walk = self.walks[course.sequence.pk, contact]
-            if walk.ended or walk.planned is None or walk.planned > now or _too_late(walk, now):
+            if walk.ended or walk.planned is None or walk.planned >= asked or _too_late(walk, asked):
                 continue
             turns.append(turn)
             walk.spread_to(turn)
         pause = timedelta(minutes=1) / course.per_minute
-        _same("turns", turns, [now + number * pause for number in range(len(turns))])
+        _same("turns", turns, [asked + number * pause for number in range(len(turns))])
 
     # Comparing
 

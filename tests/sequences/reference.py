@@ -20,7 +20,8 @@ from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
-LOOK_AGAIN = timedelta(minutes=5)  # a waiting condition, where nobody gives word
+LOOK_AGAIN = timedelta(minutes=5)  # a waiting condition about a field, where nobody gives word
+RARELY = timedelta(hours=1)  # one about a tag or a message, where somebody does
 LONG_AGO = datetime.min.replace(tzinfo=UTC)
 AT_LEAST = {"sent": {"sent", "delivered", "read"}, "delivered": {"delivered", "read"}, "read": {"read"}}
 
@@ -124,6 +125,7 @@ class Walk:
         self.planned: datetime | None = at  # when it would go on if nothing held it
         self.turn: datetime | None = None  # its place in the queue after a pause
         self.look_at: datetime | None = None  # a waiting condition: the latest moment of the next look
+        self.every = LOOK_AGAIN
         self.leaves = ""  # the reason, where something has happened that ends this
         self.skips = self.ends = False  # late: what happens to message steps until the next wait
 
@@ -245,7 +247,8 @@ class Walk:
         self.stands = self.stands or Stands(step["id"], now, due)
         self.planned, self.look_at, self.turn = due, None, None
         if step["type"] == "condition" and due:
-            self.planned = self.look_at = min(due, now + LOOK_AGAIN)
+            self.every = LOOK_AGAIN if "field" in step["if"] else RARELY
+            self.planned = self.look_at = min(due, now + self.every)
         return False
 
     def _took(self, step: dict[str, Any], outcome: str, now: datetime, *, reason: str = "") -> bool:

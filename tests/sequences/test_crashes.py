@@ -42,7 +42,7 @@ TABLES = (
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-class Crash(Exception):
+class Crash(BaseException):
     """The process is gone."""
 
 

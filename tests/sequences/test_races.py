@@ -33,7 +33,7 @@ from sequences import (
     waking,
 )
 from sequences.models import Enrollment, Sequence, Source, StepRun
-from sequences.walking import FIRST_LOOK
+from sequences.walking import FIRST_LOOK, RARELY
 from tests.contacts.threads import at_once, meet_after
 
 SECOND = 1.0  # so long the one lets the other go ahead
@@ -335,7 +335,7 @@ class TestHandle:
         contact = stage.contact()
         stage.enroll(sequence, contact)
         stage.wait(seconds=FIRST_LOOK.total_seconds())
-        stage.now += timedelta(minutes=5)  # when it is looked at again
+        stage.now += RARELY  # when it is looked at again
 
         def buy():
             stage.put_on(bought, contact)

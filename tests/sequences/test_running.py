@@ -7,8 +7,9 @@ import pytest
 from kaanha.lib.errors import Refusal
 from kaanha.messaging import claiming, holding
 from kaanha.messaging.models import Message
-from sequences import advancing, running, seeing, spreading, sweeping
+from sequences import advancing, batches, enrolling, publishing, running, seeing, spreading, sweeping, triggers
 from sequences.models import Enrollment
+from tests.sequences.conftest import Stage
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -248,3 +249,119 @@ def test_the_turn_after_a_pause_makes_nobody_too_late(stage):
     stage.wait(minutes=89)  # the last of them by almost three hours
 
     assert Message.objects.count() == 90
+
+
+def test_messages_of_people_who_are_being_canceled_stay_held_through_a_resume(stage):
+    """The canceling died, or takes its time: until it is done nobody's message goes."""
+    sequence = stage.active(stage.message("a"))
+    stage.enroll(sequence, stage.contact(), stage.contact())
+    running.pause(sequence, now=stage.now)
+    newest = Enrollment.objects.latest("pk").pk
+    type(sequence).objects.filter(pk=sequence.pk).update(exit_up_to=newest)
+
+    running.resume(sequence, now=stage.now)
+
+    assert claimable(stage) == []
+    assert running.finish_exits(now=stage.now) == 2
+    assert Message.objects.waiting().count() == 0
+    newcomer = stage.contact()
+    spreading.spread(now=stage.now)
+    stage.enroll(sequence, newcomer)
+    assert len(claimable(stage)) == 1
+
+
+def test_a_step_is_not_released_while_everybody_is_being_canceled(stage):
+    sequence = stage.active(stage.message("a"))
+    stage.enroll(sequence, stage.contact())
+    holding.hold(Message.objects.get().dispatch_id, reason="account", detail="Pay your bill.", now=stage.now)
+    type(sequence).objects.filter(pk=sequence.pk).update(exit_up_to=Enrollment.objects.get().pk)
+    assert running.try_again(sequence, now=stage.now) == 0
+
+
+def test_spreading_goes_on_in_batches_and_nobody_moves_before_the_last(stage):
+    sequence = stage.active(stage.delay("d", hours=1), stage.message("b"), spread_per_minute=60)
+    stage.enroll(sequence, *[stage.contact() for _ in range(5)])
+    running.pause(sequence, now=stage.now)
+    stage.wait(hours=2)
+    running.resume(sequence, now=stage.now)
+
+    assert spreading.spread(now=stage.now, limit=2) == 1
+    assert advancing.advance(now=stage.now) == 0
+    assert [spreading.spread(now=stage.now, limit=2) for _ in range(3)] == [1, 1, 0]
+
+    assert due_times() == [stage.now + timedelta(seconds=turn) for turn in range(5)]
+
+
+def test_a_clock_that_was_set_back_hides_no_downtime(stage):
+    spreading.notice_downtime(now=stage.now + timedelta(days=1))
+    assert not spreading.notice_downtime(now=stage.now)
+    assert spreading.notice_downtime(now=stage.now + timedelta(hours=5))
+
+
+def test_more_sequences_than_a_batch_has_room_for_all_get_their_turn(stage, monkeypatch):
+    monkeypatch.setattr(batches, "SEQUENCES", 2)
+    sequences = [stage.active(stage.message("a")) for _ in range(5)]
+    contact = stage.contact()
+    for sequence in sequences:
+        enrolling.enroll(sequence, [contact.pk], source="api", now=stage.now)
+
+    rounds = 0
+    while advancing.advance(now=stage.now, limit=2):
+        rounds += 1
+
+    assert (rounds, Message.objects.count()) == (3, 5)
+
+
+def test_events_for_more_sequences_than_a_batch_has_room_for_are_decided_in_several(stage, monkeypatch):
+    monkeypatch.setattr(triggers, "SEQUENCES", 2)
+    tags = [stage.tag(f"tag {number}") for number in range(5)]
+    for tag in tags:
+        stage.active(stage.message("a"), trigger="tag_added", trigger_tag=tag)
+    contact = stage.contact()
+    for tag in tags:
+        stage.put_on(tag, contact)
+
+    assert [triggers.handle(now=stage.now) for _ in range(4)] == [2, 2, 1, 0]
+
+    assert Enrollment.objects.count() == 5
+
+
+def test_a_sequence_in_a_timezone_that_is_none_holds_up_nobody_else(stage, caplog):
+    sequence = stage.active(stage.delay("d", hours=1), stage.message("a"))
+    stage.enroll(sequence, stage.contact())
+    other = Stage()
+    contact = other.contact()
+    other.enroll(other.active(other.delay("d", hours=1), other.message("a")), contact)
+    stage.organization.timezone = "Nowhere/Land"
+    stage.organization.save()
+    other.wait(hours=1)
+    assert other.sent(contact) == ["welcome"]
+    assert "can't go on" in caplog.text
+    stage.organization.timezone = "UTC"
+    stage.organization.save()
+
+
+def test_one_act_that_fails_keeps_no_other_from_its_work(stage, monkeypatch, caplog):
+    def broken(*, now):
+        raise ValueError("broken")
+
+    monkeypatch.setattr(triggers, "handle", broken)
+    sequence = stage.draft(stage.message("a"))
+    publishing.activate(sequence, now=stage.now)
+    enrolling.enroll(sequence, [stage.contact().pk], source="api", now=stage.now)
+
+    assert sweeping.sweep(now=stage.now)["enrollments_advanced"] == 1
+
+    assert "broken" in caplog.text
+
+
+def test_a_held_step_of_an_older_revision_is_told_only_while_people_wait_at_it(stage):
+    sequence = stage.active(stage.message("a"))
+    stage.enroll(sequence, stage.contact())
+    holding.hold(Message.objects.get().dispatch_id, reason="template", detail="Gone.", now=stage.now)
+    sequence.draft = [stage.message("a", stage.offer)]
+    sequence.save()
+    publishing.publish(sequence, now=stage.now)
+    assert len(seeing.held_steps([sequence.pk])) == 1
+    running.cancel_everybody(sequence, now=stage.now)
+    assert seeing.held_steps([sequence.pk]) == []

@@ -138,3 +138,14 @@ def test_news_of_messages_is_read_once_and_wakes_only_its_own(stage):
     assert waking.wake(now=stage.now) == 0
     states = dict(Enrollment.objects.values_list("contact", "step__key"))
     assert states == {contact.pk: "d", other.pk: "a"}
+
+
+def test_numbers_of_any_size_are_compared_as_people_write_them(stage):
+    sequence = stage.active(
+        stage.if_field("c", "share", "lessThan", "1", yes=[stage.message("y")]),
+        stage.if_field("e", "size", "equals", "12", yes=[stage.message("z", stage.offer)]),
+    )
+    contact = stage.contact(attributes={"share": 0.00001, "size": 12.0})
+    stage.enroll(sequence, contact)
+    stage.settle()
+    assert stage.sent(contact) == ["welcome", "offer"]
