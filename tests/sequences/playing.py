@@ -502,7 +502,8 @@ class Stage:
         """Spread, and see that everybody has a turn of their own, at the sequence's rate."""
         if not any(course.spreads for course in self.courses):
             return 0
-        asked = dict(Sequence.objects.values_list("pk", "spread_asked_at"))
+        rows = Sequence.objects.values_list("pk", "spread_asked_at")
+        asked = {key: at for key, at in rows if at is not None}
         count = spreading.spread(now=now)
         _same("sequences spread", count, sum(course.spreads for course in self.courses))
         for course in self.courses:
