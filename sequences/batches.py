@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 from collections import defaultdict
 from collections.abc import Collection, Mapping
@@ -11,6 +10,7 @@ from datetime import datetime
 
 from django.db import connection
 
+from kaanha.messaging import claiming
 from kaanha.messaging.policy import Addressee
 from sequences import locks, trees
 from sequences.conditions import Letter
@@ -102,7 +102,7 @@ def learn(rows: list[Row], courses: Mapping[int, Course]) -> Known:
         },
         dispatches={step.pk: step.dispatch_id for step in steps if step.dispatch_id is not None},
         templates={step.pk: step.template_id for step in steps if step.template_id is not None},
-        people=_people(contacts),
+        people=claiming.addressees(contacts),
         values=any(isinstance(test, Field) for test in asked),
         tags=_tags(contacts, tags) if tags else {},
         names={step.tag_id: test.tag for step in steps if (test := _tag_test(nodes[step.pk])) and step.tag_id},
@@ -113,13 +113,6 @@ def learn(rows: list[Row], courses: Mapping[int, Course]) -> Known:
 
 def _tag_test(node: Node) -> HasTag | None:
     return node.test if isinstance(node, Condition) and isinstance(node.test, HasTag) else None
-
-
-def _people(contacts: list[int]) -> dict[int, Addressee]:
-    with connection.cursor() as cursor:
-        cursor.execute(_CONTACTS, [contacts])
-        found = [Addressee(*(*values, json.loads(attributes))) for *values, attributes in cursor.fetchall()]
-    return {one.id: one for one in found}
 
 
 def _tags(contacts: list[int], tags: Collection[int]) -> dict[int, dict[int, datetime]]:
@@ -169,10 +162,6 @@ FROM unnest(%s::bigint[]) AS asked (sequence_id), LATERAL (
   WHERE sequence_id = asked.sequence_id AND status = 'active' AND next_run_at IS NOT NULL AND next_run_at <= %s
   ORDER BY next_run_at LIMIT %s FOR UPDATE SKIP LOCKED) e
 LIMIT %s
-"""
-_CONTACTS = """
-SELECT id, phone, country, name, email, opted_in, deleted_at, marketing_opted_out_at, attributes::text
-FROM contacts_contact WHERE id = ANY(%s)
 """
 _TAGS = "SELECT contact_id, tag_id, added_at FROM contacts_contacttag WHERE contact_id = ANY(%s) AND tag_id = ANY(%s)"
 _RUNS = """

@@ -156,13 +156,13 @@ def _judge(
     claimed = Claim()
     cases = _one_marketing_each(_cases(candidates, found, claimed.trouble))
     reserved = caps.take({case.row.contact_id: case.row.id for case in cases if case.is_marketing}, now=now)
-    addressees = _addressees([case.row.contact_id for case in cases])
+    people = addressees([case.row.contact_id for case in cases])
     token = secrets.randbits(62)
     skipped: list[tuple[_Case, SkipReason]] = []
     held_back = 0
     for case in cases:
         capped = case.is_marketing and case.row.contact_id not in reserved
-        decision = _decide(case, addressees.get(case.row.contact_id), capped=capped, token=token)
+        decision = _decide(case, people.get(case.row.contact_id), capped=capped, token=token)
         if isinstance(decision, Envelope):
             claimed.envelopes.append(decision)
         else:
@@ -216,7 +216,8 @@ def _one_marketing_each(cases: list[_Case]) -> list[_Case]:
     return [case for case in cases if not case.is_marketing or chosen[case.row.contact_id] == case.row.id]
 
 
-def _addressees(contacts: list[int]) -> dict[int, Addressee]:
+def addressees(contacts: list[int]) -> dict[int, Addressee]:
+    """These contacts by id, as they are now. One query, without a lock."""
     with connection.cursor() as cursor:
         cursor.execute(_CONTACTS, [contacts])
         found = [Addressee(*(*values, json.loads(attributes))) for *values, attributes in cursor.fetchall()]
