@@ -82,7 +82,10 @@ def funnels(sequences: Iterable[Sequence]) -> dict[int, Funnel]:
     rows = Step.objects.filter(revision__sequence__in=keys, dispatch__isnull=False)
     pairs = set(rows.values_list("revision__sequence_id", "dispatch_id"))
     found = messages.funnels({dispatch for _, dispatch in pairs})
-    return {key: _sum(found[dispatch] for owner, dispatch in sorted(pairs) if owner == key) for key in keys}
+    parts: dict[int, list[Funnel]] = {key: [] for key in keys}
+    for owner, dispatch in pairs:
+        parts[owner].append(found[dispatch])
+    return {key: _sum(own) for key, own in parts.items()}
 
 
 def people(sequence: Sequence) -> People:
@@ -150,7 +153,7 @@ def story(enrollment: Enrollment) -> Story:
         RunView(run, run.step.place, trees.words(trees.parse([run.step.spec])[0], names), found.get(run.message or 0))
         for run in runs
     ]
-    return Story(enrollment, views, *_next(enrollment, names))
+    return Story(enrollment, views, *_next(enrollment, runs, names))
 
 
 def _by_key(sequence: Sequence) -> tuple[dict[str, Passage], dict[str, set[int]]]:
@@ -193,18 +196,15 @@ def _told(view: StepView) -> dict[str, Any]:
     return told
 
 
-def _next(enrollment: Enrollment, names: dict[str, str]) -> tuple[str, datetime | None, str]:
+def _next(enrollment: Enrollment, runs: list[StepRun], names: dict[str, str]) -> tuple[str, datetime | None, str]:
     """(the step in words, when it is run next, what keeps it waiting)."""
     step = enrollment.step
     if enrollment.status not in INSIDE or step is None:
         return "", None, ""
-    return trees.words(trees.parse([step.spec])[0], names), _planned(enrollment), waits_for(enrollment, step)
-
-
-def _planned(enrollment: Enrollment) -> datetime | None:
-    """When a wait ends: a condition is looked at more often than that."""
-    open_run = enrollment.runs.filter(ended_at=None).first()
-    return (open_run.until if open_run and open_run.until else None) or enrollment.next_run_at
+    # When the wait ends: a condition is looked at more often than that.
+    until = next((run.until for run in runs if run.ended_at is None), None)
+    words = trees.words(trees.parse([step.spec])[0], names)
+    return words, until or enrollment.next_run_at, waits_for(enrollment, step)
 
 
 def waits_for(enrollment: Enrollment, step: Step) -> str:

@@ -368,10 +368,10 @@ def test_refusals_cost_the_same_however_many(stage, owner, series, django_assert
 def test_a_way_costs_the_same_however_long_it_is(stage, owner, django_assert_num_queries):
     steps = [stage.message(f"m{number}", whenCapped="skip") for number in range(6)]
     (enrollment,) = stage.enroll(stage.active(*steps), stage.contact())
-    with django_assert_num_queries(14):
+    with django_assert_num_queries(13):
         owner.get(page(enrollment))
     for _ in range(5):
         stage.settle()
     assert len(owner.get(page(enrollment)).context["past"]) == 5
-    with django_assert_num_queries(14):
+    with django_assert_num_queries(13):
         owner.get(page(enrollment))
