@@ -15,7 +15,7 @@ from contacts import api as contacts
 from kaanha import contact_api
 from kaanha.lib import api_errors
 from kaanha.whatsapp.api import StatusAPI
-from sequences.api import EnrollAPI
+from sequences.enroll_api import EnrollAPI
 
 PREFIX = "/api/"
 CONTACT = "contacts/(?P<contact>[^/]+)"

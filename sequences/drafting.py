@@ -54,7 +54,9 @@ class Spot:
 def edit(sequence: Sequence, change: Edit) -> None:
     """Change the draft as it is by now. Refusal, and no change, where that doesn't work on it any more."""
     with transaction.atomic():
-        held = Sequence.objects.select_for_update(no_key=True).get(pk=sequence.pk)
+        held = Sequence.objects.select_for_update(no_key=True).filter(pk=sequence.pk).first()
+        if held is None:
+            raise Sequence.gone()
         if held.status == Status.ARCHIVED:
             raise Refusal(f"Sequence {held.name!r} is archived: its steps stay as they are.", code="wrong_status")
         held.draft = trees.read(change(held.draft), held.organization)

@@ -40,7 +40,7 @@ from sequences.models import (
     Status,
     Step,
 )
-from sequences.seeing import RunView, Story
+from sequences.seeing import RunView
 from sequences.standing import Ahead, Standing
 
 STATUS_COLORS = {
@@ -302,21 +302,21 @@ class EnrollmentAdmin(SubjectAdmin):
         """The way of one person: what was taken, where it stands, what lies ahead."""
         self.require(request, change=False)
         enrollment = self.found(request, object_id)
-        story = seeing.story(enrollment)
+        path = seeing.path(enrollment)
         here = standing.standings([enrollment], enrollment.sequence.organization).get(enrollment.pk)
-        taken = {view.run.key for view in story.runs}
+        taken = {view.run.key for view in path}
         return self.page(
             request,
             "kaanha/enrollment.html",
             title=str(enrollment),
             original=enrollment,
             status=status_chip(enrollment),
-            past=[_past(view) for view in story.runs if view.run.ended_at],
+            past=[_past(view) for view in path if view.run.ended_at],
             here=here,
             here_icon=ICONS[enrollment.step.kind] if here and enrollment.step else "",
             here_kind=enrollment.step.kind if here and enrollment.step else "",
             goes_on=_goes_on(enrollment, here) if here else "",
-            waiting=_waiting(story),
+            waiting=_waiting(path),
             ahead=_coming(standing.ahead(enrollment, here, taken=taken)) if here else [],
             end=_end(enrollment),
             enrolled=moment(enrollment.enrolled_at),
@@ -416,9 +416,9 @@ def _goes_on(enrollment: Enrollment, here: Standing) -> str:
     return f"It goes on {when[0].lower()}{when[1:]}{f', with: {here.then}' if here.then else ''}."
 
 
-def _waiting(story: Story) -> Past | None:
+def _waiting(path: list[RunView]) -> Past | None:
     """The step in which it waits, where it has begun."""
-    return next((_past(view) for view in story.runs if view.run.ended_at is None), None)
+    return next((_past(view) for view in path if view.run.ended_at is None), None)
 
 
 def _end(enrollment: Enrollment) -> str:

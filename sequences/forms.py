@@ -100,7 +100,7 @@ class PublishForm(forms.Form):
 
     def __init__(self, *args: Any, sequence: Sequence, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.initial["seen"] = stamp(sequence)
+        self.initial["seen"] = sequence.version
 
 
 class ActivationForm(PublishForm):
@@ -123,11 +123,6 @@ class ActivationForm(PublishForm):
         ].help_text = (
             "They begin right after the activation. Without this, only who gets the tag from now on is enrolled."
         )
-
-
-def stamp(sequence: Sequence) -> str:
-    """Changes whenever somebody edits the steps or the settings."""
-    return sequence.updated_at.isoformat()
 
 
 def holders(sequence: Sequence, tag: Tag) -> int:

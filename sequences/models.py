@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+from collections.abc import Container
 from datetime import timedelta
 from typing import Any, ClassVar, Self
 
@@ -120,9 +123,40 @@ class Sequence(OwnedModel):
         """The newest published revision: the one that new people take."""
         return self.revisions.filter(superseded_at=None).first()
 
+    @property
+    def version(self) -> str:
+        """What changes whenever the draft or a setting does, as an ETag has it."""
+        settings = (
+            self.name,
+            self.trigger,
+            self.trigger_tag_id,
+            self.phone_number_id,
+            self.exit_tag_id,
+            self.exit_on_reply,
+            str(self.late_limit),
+            self.when_late,
+            self.spread_per_minute,
+        )
+        said = json.dumps([*settings, self.draft], sort_keys=True)
+        return f'"{hashlib.sha256(said.encode()).hexdigest()[:16]}"'
+
+    def require_version(self, versions: Container[str] | None) -> None:
+        """Refusal when its version is none of these; None is for whichever there is."""
+        if versions is not None and self.version not in versions:
+            raise Refusal(
+                "Somebody else has changed this sequence. Read it again, then decide.", code="edited_meanwhile"
+            )
+
+    @classmethod
+    def gone(cls) -> Refusal:
+        """What is said where it was deleted in the meantime."""
+        return Refusal("This sequence has been deleted.", code="sequence_not_found")
+
     def move(self, target: Status, **changes: Any) -> None:
         """Move this sequence to `target` if its state still allows; Refusal with its actual state otherwise."""
         if not type(self).objects.filter(pk=self.pk).move(target, **changes):
+            if not type(self).objects.filter(pk=self.pk).exists():
+                raise self.gone()
             self.refresh_from_db()
             raise Refusal(
                 f"Sequence {self.name!r} is {self.get_status_display().lower()}: it can't become "

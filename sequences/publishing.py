@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container, Iterator
 from collections.abc import Sequence as Listed
 from datetime import datetime
 from typing import Any
@@ -27,12 +28,13 @@ PAUSED_DETAIL = "The sequence is paused."
 def problems(sequence: Sequence) -> list[Problem]:
     """Everything that keeps the draft from being published: the settings' problems first, then those of its steps."""
     tree = trees.parse(trees.read(sequence.draft, sequence.organization))
-    return [Problem("", "", sentence) for sentence in _setting_problems(sequence)] + trees.problems(
+    of_steps = trees.problems(
         tree,
         organization=sequence.organization,
         phone_number=sequence.phone_number,
         minimum=settings.SEQUENCE_MIN_DELAY,
     )
+    return [*_setting_problems(sequence), *of_steps]
 
 
 def changes(sequence: Sequence) -> list[Change]:
@@ -56,14 +58,22 @@ def unpublished(sequence: Sequence, newest: Revision | None) -> bool:
     )
 
 
-def activate(sequence: Sequence, *, now: datetime, by: User | None = None, enroll_existing: bool = False) -> Revision:
+def activate(
+    sequence: Sequence,
+    *,
+    now: datetime,
+    by: User | None = None,
+    enroll_existing: bool = False,
+    versions: Container[str] | None = None,
+) -> Revision:
     """Publish a draft's first revision and let people in. Refusal with every problem at once.
 
-    `enroll_existing` also takes in whoever holds the trigger's tag already.
+    `enroll_existing` also takes in whoever holds the trigger's tag already. `versions` are those of the sequence that
+    somebody has looked at: Refusal when it is of none of them.
     """
     with transaction.atomic():
         locks.share([sequence.pk])
-        held = _locked(sequence, (Status.DRAFT,), "activated")
+        held = _locked(sequence, (Status.DRAFT,), "activated", versions)
         if enroll_existing and held.trigger != Trigger.TAG_ADDED:
             raise Refusal("Only a sequence that a tag starts has existing holders to enroll.", code="no_trigger_tag")
         revision = _publish(held, now=now, by=by)
@@ -74,14 +84,16 @@ def activate(sequence: Sequence, *, now: datetime, by: User | None = None, enrol
     return revision
 
 
-def publish(sequence: Sequence, *, now: datetime, by: User | None = None) -> Revision:
+def publish(
+    sequence: Sequence, *, now: datetime, by: User | None = None, versions: Container[str] | None = None
+) -> Revision:
     """Make the draft the next revision of an active or paused sequence: new people take it, those inside stay.
 
-    Refusal with every problem at once, and when nothing has changed.
+    Refusal with every problem at once, when nothing has changed, and when the version is none of `versions`.
     """
     with transaction.atomic():
         locks.share([sequence.pk])
-        held = _locked(sequence, (Status.ACTIVE, Status.PAUSED), "published anew")
+        held = _locked(sequence, (Status.ACTIVE, Status.PAUSED), "published anew", versions)
         if not unpublished(held, held.revision):
             raise Refusal("Nothing has changed since the last revision: edit a step first.", code="nothing_changed")
         revision = _publish(held, now=now, by=by)
@@ -89,12 +101,13 @@ def publish(sequence: Sequence, *, now: datetime, by: User | None = None) -> Rev
     return revision
 
 
-def _locked(sequence: Sequence, statuses: tuple[Status, ...], verb: str) -> Sequence:
-    held: Sequence = (
-        Sequence.objects.select_for_update(of=("self",), no_key=True)
-        .select_related("organization", "phone_number", "trigger_tag")
-        .get(pk=sequence.pk)
-    )
+def _locked(sequence: Sequence, statuses: tuple[Status, ...], verb: str, versions: Container[str] | None) -> Sequence:
+    rows = Sequence.objects.select_for_update(of=("self",), no_key=True)
+    related = rows.select_related("organization", "phone_number", "trigger_tag")
+    held: Sequence | None = related.filter(pk=sequence.pk).first()
+    if held is None:
+        raise Sequence.gone()
+    held.require_version(versions)
     if held.status not in statuses:
         raise Refusal(
             f"Sequence {held.name!r} is {held.get_status_display().lower()}: it can't be {verb}.", code="wrong_status"
@@ -104,7 +117,7 @@ def _locked(sequence: Sequence, statuses: tuple[Status, ...], verb: str) -> Sequ
 
 def _publish(sequence: Sequence, *, now: datetime, by: User | None) -> Revision:
     if found := problems(sequence):
-        raise Refusal(" ".join(_sentence(problem) for problem in found), code="not_ready")
+        raise _not_ready(found)
     sequence.draft = trees.read(sequence.draft, sequence.organization)
     sequence.save(update_fields=["draft", "updated_at"])
     newest = sequence.revision
@@ -124,19 +137,24 @@ def _publish(sequence: Sequence, *, now: datetime, by: User | None) -> Revision:
     return revision
 
 
+def _not_ready(found: Listed[Problem]) -> Refusal:
+    fields: dict[str, list[str]] = {}
+    for problem in found:
+        fields.setdefault(problem.path, []).append(problem.sentence)
+    return Refusal(" ".join(_sentence(problem) for problem in found), code="not_ready", fields=fields)
+
+
 def _sentence(problem: Problem) -> str:
     return f"Step {problem.place}: {problem.sentence}" if problem.place else problem.sentence
 
 
-def _setting_problems(sequence: Sequence) -> list[str]:
-    found = []
+def _setting_problems(sequence: Sequence) -> Iterator[Problem]:
     if sequence.trigger == Trigger.TAG_ADDED and sequence.trigger_tag_id is None:
-        found.append("No tag starts it: choose the tag, or another trigger.")
+        yield Problem("", "", "No tag starts it: choose the tag, or another trigger.", "tag")
     if sequence.exit_tag_id is not None and sequence.exit_tag_id == sequence.trigger_tag_id:
-        found.append("The tag that starts it also ends it: choose another exit tag.")
-    if sequence.phone_number.disconnected_at is not None:
-        found.append(f"The number {sequence.phone_number} is disconnected: choose another one.")
-    return found
+        yield Problem("", "", "The tag that starts it also ends it: choose another exit tag.", "exitTag")
+    if (number := sequence.phone_number).disconnected_at is not None:
+        yield Problem("", "", f"The number {number} is disconnected: choose another one.", "phoneNumberId")
 
 
 def _add_steps(sequence: Sequence, revision: Revision, *, now: datetime) -> None:

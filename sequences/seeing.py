@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from collections.abc import Sequence as Listed
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 from django.db.models import Count, Exists, OuterRef, Q, QuerySet
@@ -12,10 +12,10 @@ from django.db.models import Count, Exists, OuterRef, Q, QuerySet
 from kaanha.messaging import counting as messages
 from kaanha.messaging.counting import Funnel
 from kaanha.messaging.models import Dispatch, Message
-from sequences import counting, running, trees
+from kaanha.organizations.models import Organization
+from sequences import counting, running, tree_names, trees
 from sequences.counting import Passage, People
 from sequences.models import (
-    INSIDE,
     Enrollment,
     EnrollmentStatus,
     Revision,
@@ -45,17 +45,6 @@ class RunView:
     place: str
     words: str
     message: Message | None
-
-
-@dataclass(frozen=True)
-class Story:
-    """A person's way: what was taken, and what comes next, when, or what it waits for."""
-
-    enrollment: Enrollment
-    runs: list[RunView]
-    next: str
-    at: datetime | None
-    waits_for: str
 
 
 def steps(sequence: Sequence, revision: Revision) -> list[StepView]:
@@ -141,19 +130,25 @@ def summary(sequence: Sequence) -> dict[str, Any]:
     }
 
 
-def story(enrollment: Enrollment) -> Story:
-    """The path that a person has taken, and what comes next."""
+def path(enrollment: Enrollment) -> list[RunView]:
+    """The steps that a person has taken, in their order. Four queries, however many revisions they are of."""
     runs = list(enrollment.runs.select_related("step__revision").order_by("at", "pk"))
-    found = Message.objects.select_related("template").in_bulk([run.message for run in runs if run.message is not None])
-    names: dict[str, str] = {}
-    # Of older revisions first: a step is called as it is called now.
-    for revision in sorted({*(run.step.revision for run in runs), enrollment.revision}, key=lambda one: one.number):
-        names |= trees.names(trees.parse(revision.tree), enrollment.sequence.organization)
-    views = [
+    found = Message.objects.in_bulk([run.message for run in runs if run.message is not None])
+    revisions = {*(run.step.revision for run in runs), enrollment.revision}
+    names = _names(sorted(revisions, key=lambda one: one.number), enrollment.sequence.organization)
+    return [
         RunView(run, run.step.place, trees.words(trees.parse([run.step.spec])[0], names), found.get(run.message or 0))
         for run in runs
     ]
-    return Story(enrollment, views, *_next(enrollment, runs, names))
+
+
+def _names(revisions: Listed[Revision], organization: Organization) -> dict[str, str]:
+    """What people call what is in these revisions, oldest first: a step is called as it is called now. Two queries."""
+    roots = [trees.parse(revision.tree) for revision in revisions]
+    nodes = [node for tree in roots for node in tree]
+    rows = [*tree_names.tags_of(nodes, organization), *tree_names.templates_of(nodes, organization)]
+    called = {row.public_id: str(row) for row in rows}
+    return called | {step.key: tree_names.step_name(step, called) for tree in roots for step in trees.flatten(tree)}
 
 
 def _by_key(sequence: Sequence) -> tuple[dict[str, Passage], dict[str, set[int]]]:
@@ -194,30 +189,3 @@ def _told(view: StepView) -> dict[str, Any]:
         }
         told |= {"held": view.held.hold_detail if view.held else None}
     return told
-
-
-def _next(enrollment: Enrollment, runs: list[StepRun], names: dict[str, str]) -> tuple[str, datetime | None, str]:
-    """(the step in words, when it is run next, what keeps it waiting)."""
-    step = enrollment.step
-    if enrollment.status not in INSIDE or step is None:
-        return "", None, ""
-    # When the wait ends: a condition is looked at more often than that.
-    until = next((run.until for run in runs if run.ended_at is None), None)
-    words = trees.words(trees.parse([step.spec])[0], names)
-    return words, until or enrollment.next_run_at, waits_for(enrollment, step)
-
-
-def waits_for(enrollment: Enrollment, step: Step) -> str:
-    """What keeps somebody waiting in its step beside the time; empty where it's the time alone."""
-    sequence = enrollment.sequence
-    if enrollment.status == EnrollmentStatus.PAUSED:
-        return "The enrollment is paused: resume it to let it go on."
-    if sequence.status == Status.PAUSED:
-        return "The sequence is paused: resume it to let everybody go on."
-    if step.dispatch and step.dispatch.held_at is not None:
-        return f"The step is held: {step.dispatch.hold_detail}"
-    if sequence.spread_asked_at is not None or sequence.exit_up_to is not None:
-        return "The people inside are being sorted after a pause; it goes on by itself."
-    if step.kind == Step.Kind.MESSAGE and enrollment.entered_at is not None:
-        return "Its message is waiting to be sent, or for Meta's answer."
-    return ""

@@ -9,8 +9,8 @@ from datetime import datetime
 from zoneinfo import ZoneInfo
 
 from kaanha.organizations.models import Organization
-from sequences import seeing, trees
-from sequences.models import INSIDE, Enrollment, Step, StepRun
+from sequences import trees
+from sequences.models import INSIDE, Enrollment, EnrollmentStatus, Status, Step, StepRun
 from sequences.tree_names import step_name, tags_of, templates_of
 from sequences.trees import Condition, Delay, Flat, Node, Reached
 
@@ -20,12 +20,13 @@ RELATED = ("sequence", "step__dispatch", "step__next")
 
 @dataclass(frozen=True)
 class Standing:
-    """The step in which somebody stands.
+    """The step in which somebody stands: its key, its place and what it does.
 
     `at` is when it goes on, at the latest; None where nobody knows. `waits_for` is a sentence on what keeps it waiting
     beside that. `then` is what follows a delay.
     """
 
+    key: str
     place: str
     words: str
     at: datetime | None
@@ -58,8 +59,24 @@ def standings(enrollments: Listed[Enrollment], organization: Organization) -> di
         after = following.get(step.pk)
         then = (words[after.pk] if after else "the end") if step.pk in following else ""
         at = until.get(row.pk) or row.next_run_at
-        found[row.pk] = Standing(step.place, words[step.pk], at, seeing.waits_for(row, step), then)
+        found[row.pk] = Standing(step.key, step.place, words[step.pk], at, _waits_for(row, step), then)
     return found
+
+
+def _waits_for(enrollment: Enrollment, step: Step) -> str:
+    """What keeps somebody waiting in its step beside the time; empty where it's the time alone."""
+    sequence = enrollment.sequence
+    if enrollment.status == EnrollmentStatus.PAUSED:
+        return "The enrollment is paused: resume it to let it go on."
+    if sequence.status == Status.PAUSED:
+        return "The sequence is paused: resume it to let everybody go on."
+    if step.dispatch and step.dispatch.held_at is not None:
+        return f"The step is held: {step.dispatch.hold_detail}"
+    if sequence.spread_asked_at is not None or sequence.exit_up_to is not None:
+        return "The people inside are being sorted after a pause; it goes on by itself."
+    if step.kind == Step.Kind.MESSAGE and enrollment.entered_at is not None:
+        return "Its message is waiting to be sent, or for Meta's answer."
+    return ""
 
 
 def in_words(steps: Iterable[Step], organization: Organization) -> dict[int, str]:

@@ -37,11 +37,21 @@ MAXIMUM = timedelta(days=365)
 
 @dataclass(frozen=True)
 class Problem:
-    """A sentence that says what is wrong and what to do. What concerns the whole tree has neither place nor key."""
+    """A sentence that says what is wrong and what to do. What concerns no single step has neither place nor key.
+
+    `member` is the setting that it concerns.
+    """
 
     place: str
     key: str
     sentence: str
+    member: str = "steps"
+
+    @property
+    def path(self) -> str:
+        """Where, as the API writes it: steps.2.yes.0, or the setting."""
+        parts = [str(int(part) - 1) if part.isdigit() else part for part in self.place.split()]
+        return ".".join((self.member, *parts))
 
 
 def problems(

@@ -74,21 +74,54 @@ def parse(tree: list[dict[str, Any]]) -> tuple[Node, ...]:
 
 def _nodes(raw: object) -> tuple[Node, ...]:
     reader = _Reader()
-    nodes = reader.steps(raw, "", depth=0)
+    nodes = reader.steps(raw, TREE, depth=0)
     if reader.faults:
-        raise Refusal(" ".join(reader.faults), code="tree_invalid")
+        raise _refusal(reader.faults)
     return nodes
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where something stands: in words, "3 yes 1", and as the API writes it, "steps.2.yes.0.delay"."""
+
+    words: str
+    path: str
+
+    def step(self, number: int) -> _Place:
+        """The step of that number, from 1, in the list that stands here."""
+        return _Place(f"{self.words} {number}".lstrip(), f"{self.path}.{number - 1}")
+
+    def branch(self, name: str) -> _Place:
+        return _Place(f"{self.words} {name}", f"{self.path}.{name}")
+
+    def member(self, name: object) -> _Place:
+        """A member of what stands here: in words it is the step."""
+        return _Place(self.words, f"{self.path}.{str(name)[:NAME]}")
+
+    def told(self, sentence: str) -> str:
+        return f"Step {self.words}: {sentence}" if self.words else sentence
+
+
+TREE = _Place("", "steps")
+
+
+def _refusal(faults: Sequence[tuple[_Place, str]]) -> Refusal:
+    fields: dict[str, list[str]] = {}
+    for place, sentence in faults:
+        fields.setdefault(place.path, []).append(sentence)
+    message = " ".join(place.told(sentence) for place, sentence in faults)
+    return Refusal(message, code="tree_invalid", fields=fields)
 
 
 @dataclass(slots=True)
 class _Reader:
     """Reads what may be anything. After a fault it goes on with a stand-in, so that all of them are told at once."""
 
-    faults: list[str] = field(default_factory=list)
-    _places: dict[str, str] = field(default_factory=dict)  # of the ids
+    faults: list[tuple[_Place, str]] = field(default_factory=list)
+    _places: dict[str, str] = field(default_factory=dict)  # of the ids, in words
     _steps: int = 0
 
-    def steps(self, raw: object, place: str, *, depth: int) -> tuple[Node, ...]:
+    def steps(self, raw: object, place: _Place, *, depth: int) -> tuple[Node, ...]:
         if not isinstance(raw, list):
             self._fault(place, 'Steps stand in a list, as in [{"type": "delay", "delay": {"days": 2}}].')
             return ()
@@ -97,18 +130,18 @@ class _Reader:
             self._steps += 1
             if self._steps > MAX_STEPS:
                 if self._steps == MAX_STEPS + 1:
-                    self._fault("", f"There are more than {MAX_STEPS} steps: continue in another sequence.")
+                    self._fault(TREE, f"There are more than {MAX_STEPS} steps: continue in another sequence.")
                 break
-            found.append(self._step(row, f"{place} {number}".lstrip(), depth))
+            found.append(self._step(row, place.step(number), depth))
         return tuple(node for node in found if node is not None)
 
-    def _step(self, raw: object, place: str, depth: int) -> Node | None:
+    def _step(self, raw: object, place: _Place, depth: int) -> Node | None:
         kind = raw.get("type") if isinstance(raw, dict) else None
         if not isinstance(raw, dict) or not isinstance(kind, str) or kind not in _MEMBERS:
             self._fault(place, f'A step is an object whose "type" is one of: {", ".join(_MEMBERS)}.')
             return None
         self._members(raw, _MEMBERS[kind], place)
-        key = self._key(raw.get("id"), place)
+        key = self._key(raw.get("id"), place.member("id"))
         match kind:
             case Kind.MESSAGE:
                 return self._message(raw, key, place)
@@ -116,7 +149,7 @@ class _Reader:
                 return self._delay(raw, key, place)
         return self._condition(raw, key, place, depth)
 
-    def _key(self, raw: object, place: str) -> str:
+    def _key(self, raw: object, place: _Place) -> str:
         if raw is None:
             raw = secrets.token_hex(4)
             while raw in self._places:
@@ -127,36 +160,36 @@ class _Reader:
         if raw in self._places:
             first = self._places[raw]
             self._fault(place, f'The id "{raw}" stands at {first} already: leave it out of a copied step.')
-        self._places.setdefault(raw, place)
+        self._places.setdefault(raw, place.words)
         return raw
 
     # --- messages
 
-    def _message(self, raw: dict[str, Any], key: str, place: str) -> Message:
+    def _message(self, raw: dict[str, Any], key: str, place: _Place) -> Message:
         return Message(
             key,
-            template=self._template(raw.get("template"), place),
-            variables=self._variables(raw.get("variables"), place),
-            when_capped=self._when_capped(raw.get("whenCapped"), place),
+            template=self._template(raw.get("template"), place.member("template")),
+            variables=self._variables(raw.get("variables"), place.member("variables")),
+            when_capped=self._when_capped(raw.get("whenCapped"), place.member("whenCapped")),
         )
 
-    def _when_capped(self, raw: object, place: str) -> str:
+    def _when_capped(self, raw: object, place: _Place) -> str:
         return "skip" if raw is None else self._choice(raw, WHEN_CAPPED, place, "whenCapped")
 
-    def _template(self, raw: object, place: str) -> str:
+    def _template(self, raw: object, place: _Place) -> str:
         if not isinstance(raw, dict):
             return _one_line(self._text(raw, place, "template", TEMPLATE))
         self._members(raw, ("name", "language"), place)
-        name = _one_line(self._text(raw.get("name"), place, "name", TEMPLATE - 23))
+        name = _one_line(self._text(raw.get("name"), place.member("name"), "name", TEMPLATE - 23))
         language = raw.get("language")
         if language is None:
             return name
         if not isinstance(language, str) or not _LANGUAGE.fullmatch(language):
-            self._fault(place, 'The template\'s "language" is written like en_US.')
+            self._fault(place.member("language"), 'The template\'s "language" is written like en_US.')
             return name
         return f"{name} ({language})"
 
-    def _variables(self, raw: object, place: str) -> dict[str, dict[str, str]]:
+    def _variables(self, raw: object, place: _Place) -> dict[str, dict[str, str]]:
         if raw is None:
             return {}
         if not isinstance(raw, dict) or len(raw) > MAX_VARIABLES:
@@ -165,11 +198,11 @@ class _Reader:
             )
             return {}
         return {
-            self._text(name, place, "the name of a variable", NAME): self._variable(name, mapping, place)
+            self._text(name, place, "the name of a variable", NAME): self._variable(name, mapping, place.member(name))
             for name, mapping in raw.items()
         }
 
-    def _variable(self, name: object, raw: object, place: str) -> dict[str, str]:
+    def _variable(self, name: object, raw: object, place: _Place) -> dict[str, str]:
         if not isinstance(raw, dict):
             self._fault(
                 place, f'The variable {_shown(name)} is an object such as {{"field": "city"}} or {{"text": "x"}}.'
@@ -177,21 +210,23 @@ class _Reader:
             return {}
         self._members(raw, _SOURCES, place)
         return {
-            member: self._text(raw[member], place, member, TEXT, blank=True) for member in _SOURCES if member in raw
+            member: self._text(raw[member], place.member(member), member, TEXT, blank=True)
+            for member in _SOURCES
+            if member in raw
         }
 
     # --- delays
 
-    def _delay(self, raw: dict[str, Any], key: str, place: str) -> Delay:
+    def _delay(self, raw: dict[str, Any], key: str, place: _Place) -> Delay:
         span, until = raw.get("delay"), raw.get("until")
         if (span is None) == (until is None):
             self._fault(place, 'A delay has either "delay", as {"days": 2}, or "until", as {"time": "09:00"}.')
             return Delay(key)
         if until is None:
-            return Delay(key, span=self._span(span, place, "delay"))
-        return Delay(key, until=self._until(until, place))
+            return Delay(key, span=self._span(span, place.member("delay"), "delay"))
+        return Delay(key, until=self._until(until, place.member("until")))
 
-    def _span(self, raw: object, place: str, name: str) -> timedelta:
+    def _span(self, raw: object, place: _Place, name: str) -> timedelta:
         unit, amount = next(iter(raw.items())) if isinstance(raw, dict) and len(raw) == 1 else (None, None)
         if isinstance(unit, str) and unit in UNITS and type(amount) is int and 0 < amount <= MAX_SPAN // UNITS[unit]:
             return amount * UNITS[unit]
@@ -199,25 +234,25 @@ class _Reader:
         self._fault(place, f'"{name}" takes one of {", ".join(UNITS)} with {example}')
         return timedelta()
 
-    def _until(self, raw: object, place: str) -> Until:
+    def _until(self, raw: object, place: _Place) -> Until:
         if not isinstance(raw, dict):
             self._fault(place, '"until" is an object such as {"time": "09:00", "weekdays": ["mon", "tue"]}.')
             return Until(time())
         self._members(raw, ("time", "weekdays", "timezone"), place)
         return Until(
-            time=self._clock(raw.get("time"), place),
-            weekdays=self._weekdays(raw.get("weekdays"), place),
-            timezone=self._timezone(raw.get("timezone"), place),
+            time=self._clock(raw.get("time"), place.member("time")),
+            weekdays=self._weekdays(raw.get("weekdays"), place.member("weekdays")),
+            timezone=self._timezone(raw.get("timezone"), place.member("timezone")),
         )
 
-    def _clock(self, raw: object, place: str) -> time:
+    def _clock(self, raw: object, place: _Place) -> time:
         found = _CLOCK.fullmatch(raw) if isinstance(raw, str) else None
         if found is None:
             self._fault(place, '"time" is written with 24 hours, like "09:00" or "17:30".')
             return time()
         return time(int(found[1]), int(found[2]))
 
-    def _weekdays(self, raw: object, place: str) -> frozenset[int]:
+    def _weekdays(self, raw: object, place: _Place) -> frozenset[int]:
         if raw is None or raw == []:
             return EVERY_DAY
         if not isinstance(raw, list) or len(raw) > len(WEEKDAYS) or not all(_is_one_of(WEEKDAYS, day) for day in raw):
@@ -225,7 +260,7 @@ class _Reader:
             return EVERY_DAY
         return frozenset(WEEKDAYS.index(day) for day in raw)
 
-    def _timezone(self, raw: object, place: str) -> str | None:
+    def _timezone(self, raw: object, place: _Place) -> str | None:
         if raw is not None and (not isinstance(raw, str) or not _TIMEZONE.fullmatch(raw)):
             self._fault(place, '"timezone" is a name such as Asia/Kolkata; leave it out for the organization\'s.')
             return None
@@ -233,7 +268,7 @@ class _Reader:
 
     # --- conditions
 
-    def _condition(self, raw: dict[str, Any], key: str, place: str, depth: int) -> Condition | None:
+    def _condition(self, raw: dict[str, Any], key: str, place: _Place, depth: int) -> Condition | None:
         if depth == MAX_DEPTH:
             self._fault(
                 place, f"Conditions stand at most {MAX_DEPTH} deep in each other: continue in another sequence."
@@ -242,16 +277,16 @@ class _Reader:
         wait = raw.get("waitFor")
         return Condition(
             key,
-            test=self._test(raw.get("if"), place),
-            wait=None if wait is None else self._span(wait, place, "waitFor"),
-            yes=self._path(raw.get("yes"), f"{place} yes", depth + 1),
-            no=self._path(raw.get("no"), f"{place} no", depth + 1),
+            test=self._test(raw.get("if"), place.member("if")),
+            wait=None if wait is None else self._span(wait, place.member("waitFor"), "waitFor"),
+            yes=self._path(raw.get("yes"), place.branch("yes"), depth + 1),
+            no=self._path(raw.get("no"), place.branch("no"), depth + 1),
         )
 
-    def _path(self, raw: object, place: str, depth: int) -> tuple[Node, ...] | None:
+    def _path(self, raw: object, place: _Place, depth: int) -> tuple[Node, ...] | None:
         return None if raw is None else self.steps(raw, place, depth=depth)
 
-    def _test(self, raw: object, place: str) -> HasTag | Field | Reached:
+    def _test(self, raw: object, place: _Place) -> HasTag | Field | Reached:
         asked = [name for name in _TESTS if isinstance(raw, dict) and raw.get(name) is not None]
         if not isinstance(raw, dict) or len(asked) != 1:
             self._fault(place, f'"if" asks one thing: {_TEST_EXAMPLES}.')
@@ -259,33 +294,33 @@ class _Reader:
         self._members(raw, _TESTS[asked[0]], place)
         match asked[0]:
             case "tag":
-                return HasTag(_one_line(self._text(raw["tag"], place, "tag", NAME)))
+                return HasTag(_one_line(self._text(raw["tag"], place.member("tag"), "tag", NAME)))
             case "step":
-                status = self._choice(raw.get("reached"), STATUSES, place, "reached")
-                return Reached(self._text(raw["step"], place, "step", 32), status)
+                status = self._choice(raw.get("reached"), STATUSES, place.member("reached"), "reached")
+                return Reached(self._text(raw["step"], place.member("step"), "step", 32), status)
         return self._field(raw, place)
 
-    def _field(self, raw: dict[str, Any], place: str) -> Field:
-        name = self._text(raw["field"], place, "field", NAME).strip()
+    def _field(self, raw: dict[str, Any], place: _Place) -> Field:
+        name = self._text(raw["field"], place.member("field"), "field", NAME).strip()
         if name == "attributes.":
-            self._fault(place, '"field" names no attribute: write it like attributes.city.')
-        op = self._choice(raw.get("is"), OPERATORS, place, "is")
+            self._fault(place.member("field"), '"field" names no attribute: write it like attributes.city.')
+        op = self._choice(raw.get("is"), OPERATORS, place.member("is"), "is")
         value = raw.get("value")
         if value is None:
             return Field(name, op)
         if op in WITHOUT_VALUE:
-            self._fault(place, f'"{op}" compares with nothing: leave "value" out.')
-        return Field(name, op, self._text(_plain(value), place, "value", TEXT, blank=True))
+            self._fault(place.member("value"), f'"{op}" compares with nothing: leave "value" out.')
+        return Field(name, op, self._text(_plain(value), place.member("value"), "value", TEXT, blank=True))
 
     # --- what all are made of
 
-    def _members(self, raw: dict[str, Any], known: Collection[str], place: str) -> None:
+    def _members(self, raw: dict[str, Any], known: Collection[str], place: _Place) -> None:
         unknown = [name for name in raw if name not in known]
         if unknown:
             listed = ", ".join(map(_shown, unknown[:5])) + (" …" if len(unknown) > 5 else "")
             self._fault(place, f"There is no {listed} here: leave it out. What may stand here: {', '.join(known)}.")
 
-    def _text(self, raw: object, place: str, name: str, limit: int, *, blank: bool = False) -> str:
+    def _text(self, raw: object, place: _Place, name: str, limit: int, *, blank: bool = False) -> str:
         if raw is None or (isinstance(raw, str) and not blank and not raw.strip()):
             self._fault(place, f'"{name}" is missing: give it a text.')
             return ""
@@ -298,14 +333,14 @@ class _Reader:
             self._fault(place, f'"{name}" has characters that can\'t be stored (NUL, half a pair): type it again.')
         return raw
 
-    def _choice(self, raw: object, known: Sequence[str], place: str, name: str) -> str:
+    def _choice(self, raw: object, known: Sequence[str], place: _Place, name: str) -> str:
         if isinstance(raw, str) and raw in known:
             return raw
         self._fault(place, f'"{name}" is one of: {", ".join(known)}.')
         return known[0]
 
-    def _fault(self, place: str, sentence: str) -> None:
-        self.faults.append(f"Step {place}: {sentence}" if place else sentence)
+    def _fault(self, place: _Place, sentence: str) -> None:
+        self.faults.append((place, sentence))
 
 
 _TEST_EXAMPLES = (

@@ -23,9 +23,14 @@ REFUSED = {
     "already_enrolled": HTTPStatus.CONFLICT,
     "contact_already": HTTPStatus.CONFLICT,
     "contact_not_found": HTTPStatus.NOT_FOUND,
+    "enrollment_not_found": HTTPStatus.NOT_FOUND,
     "edited_meanwhile": HTTPStatus.PRECONDITION_FAILED,
+    "not_connected": HTTPStatus.CONFLICT,
+    "nothing_changed": HTTPStatus.CONFLICT,
     "opted_out_by_contact": HTTPStatus.CONFLICT,
     "opted_out_since": HTTPStatus.CONFLICT,
+    "phone_number_not_found": HTTPStatus.NOT_FOUND,
+    "revision_not_found": HTTPStatus.NOT_FOUND,
     "sequence_not_active": HTTPStatus.CONFLICT,
     "sequence_not_found": HTTPStatus.NOT_FOUND,
     "tag_already": HTTPStatus.CONFLICT,
@@ -82,7 +87,8 @@ def shape(code: str, message: str, fields: Mapping[str, list[str]] | None = None
 def answer(error: Exception, context: Mapping[str, Any]) -> Response | None:
     """The answer to an error raised in a view; None for one that nobody foresaw, which Django logs."""
     if isinstance(error, Refusal):
-        return Response(shape(error.code, str(error)), status=REFUSED.get(error.code, HTTPStatus.UNPROCESSABLE_ENTITY))
+        status = REFUSED.get(error.code, HTTPStatus.UNPROCESSABLE_ENTITY)
+        return Response(shape(error.code, str(error), error.fields), status=status)
     if isinstance(error, exceptions.ValidationError):
         return Response(_invalid(error), status=HTTPStatus.UNPROCESSABLE_ENTITY)
     if isinstance(error, Http404):

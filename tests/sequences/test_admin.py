@@ -216,7 +216,7 @@ def test_what_changed_since_it_was_looked_at_is_not_published(owner, stage):
 
     refused = owner.post(page(sequence, "publish"), {"seen": form["seen"].value()})
 
-    assert said(refused) == ["It was changed in another window since you opened this page: look at it again."]
+    assert said(refused) == ["Somebody else has changed this sequence. Read it again, then decide."]
     assert refused.url == page(sequence, "publish")
     assert sequence.revision.number == 1
 

@@ -39,6 +39,7 @@ def test_activation_tells_every_problem_at_once_and_changes_nothing(stage):
     assert refused.value.code == "not_ready"
     for place in ("No tag starts it", "Step 1:", "Step 2:", "Step 3:", "Step 3 yes 1:", "Step 4:", "emptied"):
         assert place in sentences
+    assert list(refused.value.fields) == ["tag", "steps.0", "steps.1", "steps.2", "steps.2.yes.0", "steps.3"]
     sequence.refresh_from_db()
     assert (sequence.status, sequence.first_activated_at, Revision.objects.count()) == ("draft", None, 0)
 

@@ -29,6 +29,12 @@ def refusal(raw):
     return str(caught.value)
 
 
+def fields(raw):
+    with pytest.raises(Refusal) as caught:
+        parse(raw)
+    return caught.value.fields
+
+
 # --- what is given out and turned
 
 
@@ -461,3 +467,31 @@ def test_good_trees_spoiled_in_one_place_are_read_or_refused(organization):
     outcomes = [read_or_refused(tree, lambda raw: read(raw, organization)) for tree in spoils]
 
     assert 300 < outcomes.count(None) < 1000
+
+
+@pytest.mark.parametrize(
+    ("tree", "paths"),
+    [
+        ({}, ["steps"]),
+        ([DELAY] * 201, ["steps"]),
+        ([7], ["steps.0"]),
+        ([DELAY, {**DELAY, "goto": "a"}], ["steps.1"]),
+        ([{**DELAY, "id": "a b"}], ["steps.0.id"]),
+        ([{**DELAY, "id": "a"}, {**DELAY, "id": "a"}], ["steps.1.id"]),
+        ([{"type": "delay", "delay": {"days": 10**40}}], ["steps.0.delay"]),
+        ([DELAY, DELAY, {**ASK, "yes": [{"type": "delay", "delay": 1}]}], ["steps.2.yes.0.delay"]),
+        ([{**ASK, "no": {}}], ["steps.0.no"]),
+        ([{**ASK, "if": {}}], ["steps.0.if"]),
+        ([{**ASK, "if": {"field": "age", "is": "older", "value": []}}], ["steps.0.if.is", "steps.0.if.value"]),
+        ([{**ASK, "if": {"step": 7, "reached": 7}}], ["steps.0.if.reached", "steps.0.if.step"]),
+        ([{**ASK, "waitFor": {}}], ["steps.0.waitFor"]),
+        ([{"type": "delay", "until": {"time": 9, "weekdays": 1, "timezone": 1}}],
+         ["steps.0.until.time", "steps.0.until.weekdays", "steps.0.until.timezone"]),
+        ([{**MESSAGE, "whenCapped": 1, "variables": {"body.1": 7, "body.2": {"text": 7}}}],
+         ["steps.0.variables.body.1", "steps.0.variables.body.2.text", "steps.0.whenCapped"]),
+        ([{"type": "message", "template": {"name": 1}}], ["steps.0.template.name"]),
+    ],
+)  # fmt: skip
+def test_every_fault_has_its_place_as_the_api_writes_it(tree, paths):
+    assert list(fields(tree)) == paths
+    assert all(len(sentences) == 1 for sentences in fields(tree).values())

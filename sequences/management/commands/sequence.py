@@ -17,11 +17,10 @@ from kaanha.lib.commands import KaanhaCommand, text_of
 from kaanha.lib.errors import Refusal
 from kaanha.organizations.models import Organization
 from kaanha.whatsapp.models import PhoneNumber
-from sequences import counting, finding, moving, publishing, running, trees
+from sequences import counting, editing, finding, moving, publishing, running, trees
 from sequences.counting import People
 from sequences.models import SPREAD_MOST, Revision, Sequence, Status, Trigger, WhenLate
 
-NAME = 200  # characters of a sequence's name
 LARGEST = 1_000_000  # bytes of a file of steps, as in the API
 LATEST = 525_600  # minutes: a year
 LISTS = ("problems", "changes")
@@ -79,7 +78,7 @@ def create(
 ) -> dict[str, Any]:
     """A draft. Refusal for steps that can't be read, and for tags or numbers that the organization doesn't have."""
     owner = Organization.named(organization)
-    name = _name(name)
+    name = editing.name_of(name)
     if (trigger == Trigger.TAG_ADDED) != (tag is not None):
         raise Refusal("--tag goes with --trigger tag_added, and only with it.", code="usage")
     if not 1 <= spread_per_minute <= SPREAD_MOST:
@@ -103,13 +102,6 @@ def create(
             spread_per_minute=spread_per_minute,
         )
     return _check(sequence)
-
-
-def _name(given: str) -> str:
-    name = given.strip()
-    if not 0 < len(name) <= NAME or not name.isprintable():
-        raise Refusal(f"The name of a sequence has 1 to {NAME} characters, all on one line.", code="name_invalid")
-    return name
 
 
 def _check(sequence: Sequence, **_: Any) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from django.core.management.base import CommandParser
 from kaanha.lib.commands import KaanhaCommand
 from kaanha.lib.errors import Refusal
 from kaanha.messaging.models import Status
-from sequences import enrolling, finding, seeing
+from sequences import enrolling, finding, seeing, standing
 from sequences.finding import Named
 from sequences.models import Enrollment, Sequence
 
@@ -45,8 +45,8 @@ class Command(KaanhaCommand):
 
 
 def _way(sequence: Sequence, phone: str) -> dict[str, Any]:
-    story = seeing.story(_enrollment(sequence, phone))
-    enrollment = story.enrollment
+    enrollment = _enrollment(sequence, phone)
+    here = standing.standings([enrollment], sequence.organization).get(enrollment.pk)
     return {
         "id": enrollment.public_id,
         "status": enrollment.status,
@@ -54,10 +54,10 @@ def _way(sequence: Sequence, phone: str) -> dict[str, Any]:
         "source": enrollment.source,
         "revision": enrollment.revision.number,
         "enrolledAt": enrollment.enrolled_at,
-        "next": story.next or None,
-        "nextAt": story.at,
-        "waitsFor": story.waits_for or None,
-        "path": [_taken(view) for view in story.runs],
+        "next": here.words if here else None,
+        "nextAt": here.at if here else None,
+        "waitsFor": (here.waits_for or None) if here else None,
+        "path": [_taken(view) for view in seeing.path(enrollment)],
     }
 
 
@@ -67,7 +67,7 @@ def _enrollment(sequence: Sequence, phone: str) -> Enrollment:
     if found.key is None:
         raise Refusal(found.message, code=found.code)
     rows = Enrollment.objects.of(sequence.organization_id).filter(sequence=sequence, contact=found.key)
-    enrollment: Enrollment | None = rows.select_related("sequence__organization", "step__dispatch", "revision").first()
+    enrollment: Enrollment | None = rows.select_related("revision", *standing.RELATED).first()
     if enrollment is not None:
         return enrollment
     refusal = sequence.refusals.filter(contact=found.key).order_by("-at").first()
