@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from django.core.validators import EmailValidator
+from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers, status
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -17,6 +18,7 @@ from contacts.models import Contact, ContactTag, Tag
 from kaanha.lib import pagination, phone
 from kaanha.lib.api_json import Body, Text, YesNo
 from kaanha.lib.errors import Refusal
+from kaanha.lib.openapi import described, page_of
 from kaanha.lib.pagination import PageQuery
 from kaanha.organizations.access import Area
 from kaanha.organizations.api import OwnedAPI, missing
@@ -40,6 +42,14 @@ class Phone(Text):
             raise serializers.ValidationError(str(invalid)) from invalid
 
 
+@extend_schema_field(
+    {
+        "type": "object",
+        "maxProperties": editing.MOST_ATTRIBUTES,
+        "propertyNames": {"minLength": 1, "maxLength": ATTRIBUTE_NAME},
+        "additionalProperties": {"type": ["string", "null"], "maxLength": ATTRIBUTE_VALUE},
+    }
+)
 class Attributes(serializers.Field[dict[str, Any], Any, Any, Any]):
     """Names with texts; null takes an attribute away."""
 
@@ -144,6 +154,30 @@ class TagsQuery(PageQuery):
 # --- what is given -----------------------------------------------------------------------------------------------
 
 
+class ContactShown(Body):
+    id = Text()
+    phone = Text(allow_null=True)
+    name = Text(allow_blank=True)
+    email = Text(allow_blank=True)
+    attributes = serializers.DictField(child=Text(allow_blank=True))
+    tags = serializers.ListField(child=Text())
+    opted_in = YesNo()
+    opted_in_at = serializers.DateTimeField(allow_null=True)
+    opt_in_source = Text(allow_null=True)
+    opt_in_proof = Text(allow_null=True)
+    opted_out_at = serializers.DateTimeField(allow_null=True)
+    opt_out_source = Text(allow_null=True)
+    created_at = serializers.DateTimeField()
+    updated_at = serializers.DateTimeField()
+
+
+class TagShown(Body):
+    id = Text()
+    name = Text()
+    contacts = serializers.IntegerField(max_value=HOLDERS)
+    created_at = serializers.DateTimeField()
+
+
 def contacts_shown(contacts: Sequence[Contact]) -> list[dict[str, Any]]:
     """Contacts with their tags, by name. One query."""
     held = defaultdict(list)
@@ -204,6 +238,7 @@ class ContactAreaAPI(OwnedAPI):
 class ContactsAPI(ContactAreaAPI):
     """`/api/contacts`."""
 
+    @described("contacts_list", query=ContactsQuery, answers={200: page_of(ContactShown)}, errors=(404,))
     def get(self, request: Request) -> Response:
         """The contacts, the newest first: all, by name or phone, by tag. Four queries; one more by tag."""
         asked = pagination.asked(request.query_params, ContactsQuery)
@@ -212,6 +247,19 @@ class ContactsAPI(ContactAreaAPI):
             rows = rows.tagged_any([tagging.found(self.organization, asked["tag"])])
         return Response(pagination.paged(rows, asked, by=("-pk",), shown=contacts_shown))
 
+    @described(
+        "contacts_create",
+        body=NewContact,
+        answers={201: ContactShown},
+        errors=(404,),
+        example={
+            "phone": "+919876543210",
+            "name": "Asha Example",
+            "tags": ["VIP"],
+            "optedIn": True,
+            "optInProof": "order A-1",
+        },
+    )
     def post(self, request: Request) -> Response:
         """Create a contact, or bring back the deleted one of that number; 409 for a number that a contact has."""
         contact = editing.create(self.organization, self.asked(NewContact), at=self.now)
@@ -221,14 +269,25 @@ class ContactsAPI(ContactAreaAPI):
 class ContactAPI(ContactAreaAPI):
     """`/api/contacts/{id}`."""
 
+    @described("contacts_get", answers={200: ContactShown}, errors=(404,))
     def get(self, request: Request, contact: str) -> Response:
+        """One contact."""
         return self.shown(self.contact(contact))
 
+    @described(
+        "contacts_update",
+        body=ContactChange,
+        answers={200: ContactShown},
+        errors=(404,),
+        versioned=True,
+        example={"name": "Asha", "attributes": {"city": None, "size": "M"}},
+    )
     def patch(self, request: Request, contact: str) -> Response:
         """Change what is sent. 412 when If-Match names a version that isn't the current one."""
         said = self.asked(ContactChange)
         return self.shown(editing.edit(self.contact(contact), said, versions=self.versions(), at=self.now))
 
+    @described("contacts_delete", answers={204: None}, errors=(404,), versioned=True)
     def delete(self, request: Request, contact: str) -> Response:
         """Mark the contact as deleted; its history stays."""
         editing.delete(self.contact(contact), versions=self.versions(), at=self.now)
@@ -238,6 +297,13 @@ class ContactAPI(ContactAreaAPI):
 class ContactTagsAPI(ContactAreaAPI):
     """`/api/contacts/{id}/tags`."""
 
+    @described(
+        "contacts_add_tags",
+        body=TagsToAdd,
+        answers={200: ContactShown},
+        errors=(404,),
+        example={"tags": ["VIP", "tag_…"]},
+    )
     def post(self, request: Request, contact: str) -> Response:
         """Put tags on the contact, by id or name; names that don't exist are created."""
         said, found = self.asked(TagsToAdd), self.contact(contact)
@@ -248,6 +314,7 @@ class ContactTagsAPI(ContactAreaAPI):
 class ContactTagAPI(ContactAreaAPI):
     """`/api/contacts/{id}/tags/{id or name}`."""
 
+    @described("contacts_remove_tag", answers={200: ContactShown}, errors=(404,))
     def delete(self, request: Request, contact: str, tag: str) -> Response:
         """Take the tag off the contact, if it holds it."""
         found = self.contact(contact)
@@ -258,6 +325,13 @@ class ContactTagAPI(ContactAreaAPI):
 class ContactConsentAPI(ContactAreaAPI):
     """`/api/contacts/{id}/consent`."""
 
+    @described(
+        "contacts_decide_consent",
+        body=ConsentChoice,
+        answers={200: ContactShown},
+        errors=(404,),
+        example={"optedIn": True, "proof": "order A-1"},
+    )
     def post(self, request: Request, contact: str) -> Response:
         """Opt the contact in, with the proof, or out. 409 for somebody who wrote to stop."""
         said, found = self.asked(ConsentChoice), self.contact(contact)
@@ -288,12 +362,14 @@ class TagAreaAPI(OwnedAPI):
 class TagsAPI(TagAreaAPI):
     """`/api/tags`."""
 
+    @described("tags_list", query=TagsQuery, answers={200: page_of(TagShown)})
     def get(self, request: Request) -> Response:
         """The tags by name, with how many contacts hold them. Four queries."""
         asked = pagination.asked(request.query_params, TagsQuery)
         rows = Tag.objects.of(self.organization).filter(name__icontains=asked.get("search", ""))
         return Response(pagination.paged(rows, asked, by=("name", "pk"), shown=tags_shown))
 
+    @described("tags_create", body=TagBody, answers={201: TagShown}, example={"name": "Regulars"})
     def post(self, request: Request) -> Response:
         """Create a tag; 409 where there is one of this name."""
         return self.shown(tagging.create(self.organization, self.asked(TagBody)["name"]), status.HTTP_201_CREATED)
@@ -302,9 +378,19 @@ class TagsAPI(TagAreaAPI):
 class TagAPI(TagAreaAPI):
     """`/api/tags/{id}`; deleting is added by the shell, which sees what uses a tag."""
 
+    @described("tags_get", answers={200: TagShown}, errors=(404,))
     def get(self, request: Request, tag: str) -> Response:
+        """One tag."""
         return self.shown(self.found(Tag, tag))
 
+    @described(
+        "tags_update",
+        body=TagBody,
+        answers={200: TagShown},
+        errors=(404, 409),
+        versioned=True,
+        example={"name": "Patrons"},
+    )
     def patch(self, request: Request, tag: str) -> Response:
         """Rename the tag. 409 where another one has the name, 412 where If-Match names another version."""
         said, found = self.asked(TagBody), self.found(Tag, tag)

@@ -12,7 +12,7 @@ from rest_framework.request import Request
 from rest_framework.views import APIView
 
 from contacts import api as contacts
-from kaanha import contact_api
+from kaanha import api_docs, contact_api
 from kaanha.lib import api_errors
 from kaanha.whatsapp.api import StatusAPI
 from sequences.enroll_api import EnrollAPI
@@ -38,6 +38,8 @@ def at(address: str, view: type[APIView], name: str) -> URLPattern:
 
 
 urlpatterns = [
+    at("openapi.json", api_docs.DocumentAPI, "openapi"),
+    at("docs", api_docs.DocsView, "api_docs"),
     at("status", StatusAPI, "status"),
     at("contacts", contacts.ContactsAPI, "contacts"),
     at(CONTACT, contacts.ContactAPI, "contact"),

@@ -16,8 +16,10 @@ from contacts.models import AutoTagRule, Tag
 from kaanha import timeline
 from kaanha.lib import pagination
 from kaanha.lib.errors import Refusal
+from kaanha.lib.openapi import described
 from kaanha.lib.pagination import CursorQuery
 from kaanha.organizations.api import missing
+from kaanha.timeline_shapes import TimelinePage
 from sequences import models as sequences
 from sequences.models import Sequence, Step
 
@@ -25,6 +27,7 @@ from sequences.models import Sequence, Step
 class TimelineAPI(contacts.ContactAreaAPI):
     """`/api/contacts/{id}/timeline`."""
 
+    @described("contacts_timeline", query=CursorQuery, answers={200: TimelinePage}, errors=(404,))
     def get(self, request: Request, contact: str) -> Response:
         """What happened to the contact, the latest first. The queries don't depend on how much it was."""
         asked = pagination.asked(request.query_params, CursorQuery)
@@ -34,6 +37,7 @@ class TimelineAPI(contacts.ContactAreaAPI):
 class TagAPI(contacts.TagAPI):
     """`/api/tags/{id}`."""
 
+    @described("tags_delete", answers={200: contacts.TagShown}, errors=(404, 409), versioned=True)
     def delete(self, request: Request, tag: str) -> Response:
         """Delete the tag, off every contact: 200 with what it was. 409 while something uses it."""
         found = self.found(Tag, tag)

@@ -80,6 +80,8 @@ INSTALLED_APPS = [
     "django.contrib.staticfiles",
     "django.contrib.postgres",
     "rest_framework",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
     "django_celery_beat",
     "kaanha",
     "kaanha.operations",
@@ -215,6 +217,7 @@ CELERY_BEAT_SCHEDULE = {
         ("messaging: leases, cancellations, receipts that waited", "kaanha.messaging.tasks.sweep", 2.0),
         ("inbound: callbacks not yet applied", "kaanha.inbound.tasks.apply_callbacks", 1.0),
         ("webhooks: deliver", "kaanha.webhooks.tasks.deliver", 1.0),
+        ("organizations: drop kept answers", "kaanha.organizations.tasks.drop_kept_answers", 3600.0),
         ("inbound: drop old callbacks", "kaanha.inbound.tasks.drop_old_callbacks", 3600.0),
     )
 }
@@ -280,4 +283,26 @@ REST_FRAMEWORK = {
     "EXCEPTION_HANDLER": "kaanha.lib.api_errors.answer",
     "URL_FORMAT_OVERRIDE": None,
     "DATETIME_FORMAT": None,  # the renderer writes times
+    "DEFAULT_SCHEMA_CLASS": "kaanha.lib.openapi.Schema",
+}
+# How many requests a key may make, such as 600/minute or 20/second. Source of the notation: the library "limits".
+API_RATE_LIMIT = env.str("API_RATE_LIMIT", default="1200/minute")
+SPECTACULAR_SETTINGS = {
+    "TITLE": "Kaanha",
+    "DESCRIPTION": "Contacts, consent, broadcasts and sequences on WhatsApp.",
+    "VERSION": "1",
+    "OAS_VERSION": "3.1.0",
+    "PREPROCESSING_HOOKS": ["kaanha.lib.openapi.without_last_slash"],
+    "POSTPROCESSING_HOOKS": [],
+    "COMPONENT_SPLIT_PATCH": False,
+    "ENFORCE_NON_BLANK_FIELDS": True,
+    "SCHEMA_PATH_PREFIX": "/api",
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+    "SWAGGER_UI_SETTINGS": {"deepLinking": True, "persistAuthorization": False, "displayRequestDuration": True},
+    "APPEND_COMPONENTS": {
+        "securitySchemes": {
+            "key": {"type": "http", "scheme": "bearer", "description": "An API key of the organization."}
+        }
+    },
 }

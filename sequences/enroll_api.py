@@ -6,6 +6,7 @@ from collections.abc import Sequence as Listed
 from dataclasses import dataclass
 from typing import Any
 
+from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers, status
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -14,6 +15,7 @@ from contacts.models import Contact
 from kaanha.lib import public_ids
 from kaanha.lib.api_json import Body, Text
 from kaanha.lib.errors import Refusal
+from kaanha.lib.openapi import described
 from kaanha.organizations.access import Area
 from kaanha.organizations.api import OwnedAPI
 from sequences import enrolling, finding
@@ -25,6 +27,25 @@ WAYS = ("contact_id", "phone", "contacts")
 ID_PREFIX = f"{Contact.PUBLIC_KIND}_"
 
 
+@extend_schema_field(
+    {
+        "oneOf": [
+            {"type": "string", "description": "An id or a phone."},
+            {
+                "type": "object",
+                "properties": {"id": {"type": "string"}},
+                "required": ["id"],
+                "additionalProperties": False,
+            },
+            {
+                "type": "object",
+                "properties": {"phone": {"type": "string"}},
+                "required": ["phone"],
+                "additionalProperties": False,
+            },
+        ]
+    }
+)
 class NamedContact(serializers.Field[Named, Any, Any, Any]):
     """An entry of the list: `"ct_…"`, `"+91…"`, `{"id": "ct_…"}` or `{"phone": "+91…"}`."""
 
@@ -74,6 +95,29 @@ class EnrollBody(Body):
         return attrs
 
 
+class EnrolledShown(Body):
+    status = serializers.ChoiceField(choices=["enrolled"])
+    enrollment_id = Text()
+    contact_id = Text()
+    sequence_id = Text()
+
+
+class EnrollResultShown(Body):
+    contact = NamedContact()
+    contact_id = Text(required=False)
+    status = serializers.ChoiceField(choices=["enrolled", "rejected"])
+    enrollment_id = Text(required=False)
+    code = Text(required=False)
+    message = Text(required=False)
+
+
+class EnrollResultsShown(Body):
+    sequence_id = Text()
+    enrolled = serializers.IntegerField()
+    rejected = serializers.IntegerField()
+    results = EnrollResultShown(many=True)
+
+
 @dataclass(frozen=True, slots=True)
 class Result:
     """What became of one named contact; `code` is empty for those who are enrolled."""
@@ -119,6 +163,13 @@ class EnrollAPI(OwnedAPI):
 
     area = Area.CAMPAIGNS
 
+    @described(
+        "sequences_enroll",
+        body=EnrollBody,
+        answers={201: EnrolledShown, 200: EnrollResultsShown},
+        errors=(404,),
+        example={"sequenceId": "seq_…", "contactId": "ct_…"},
+    )
     def post(self, request: Request) -> Response:
         """Enroll one contact (201, or the reason why not) or a list (200 with a result for each, in its order).
 

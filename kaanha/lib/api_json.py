@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any, NoReturn
 
+from drf_spectacular.utils import extend_schema_field
 from rest_framework.exceptions import ParseError
 from rest_framework.negotiation import BaseContentNegotiation
 from rest_framework.parsers import BaseParser
@@ -73,6 +74,7 @@ class Text(CharField):
         return super().to_internal_value(data)
 
 
+@extend_schema_field({"type": "boolean"})
 class YesNo(Field[bool, Any, Any, Any]):
     """true or false; words and numbers aren't taken for them."""
 
@@ -88,7 +90,8 @@ class YesNo(Field[bool, Any, Any, Any]):
 class Body(Serializer[Any]):
     """What an endpoint takes or gives: fields are named `like_this` in code and `likeThis` outside.
 
-    A member that isn't a field is refused: a misspelled name would be ignored without a word.
+    A name that the framework needs for itself gets an underscore at its end: `source_` is `source` outside. A member
+    that isn't a field is refused: a misspelled name would be ignored without a word.
     """
 
     default_error_messages = {"invalid": "Send a JSON object, with names and values in braces."}
@@ -110,8 +113,8 @@ class Body(Serializer[Any]):
 
 
 def camel(name: str) -> str:
-    """`opted_in` as `optedIn`."""
-    first, *others = name.split("_")
+    """`opted_in` as `optedIn`, `source_` as `source`."""
+    first, *others = name.removesuffix("_").split("_")
     return first + "".join(map(str.capitalize, others))
 
 

@@ -18,6 +18,8 @@ from typing import Any
 
 from django.db.models import Q, QuerySet
 from django.http import QueryDict
+from drf_spectacular.drainage import set_override
+from drf_spectacular.utils import extend_schema_field
 from rest_framework.serializers import Field, ValidationError
 
 from kaanha.lib import secrets
@@ -41,6 +43,7 @@ class Whole(Field[int, Any, Any, Any]):
     def __init__(self, *, most: int, **options: Any) -> None:
         super().__init__(**options)
         self.most = most
+        set_override(self, "field", {"type": "integer", "minimum": 1, "maximum": most})
 
     def to_internal_value(self, data: Any) -> int:
         number = int(data) if isinstance(data, str) and WHOLE.fullmatch(data) else 0
@@ -49,6 +52,7 @@ class Whole(Field[int, Any, Any, Any]):
         return number
 
 
+@extend_schema_field({"type": "string", "minLength": 1, "maxLength": CURSOR_LETTERS})
 class Cursor(Field[Key, Any, Any, Any]):
     """The place in a list that an earlier answer named."""
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any, ClassVar, cast
 
+from django.conf import settings
 from django.contrib.auth.models import AnonymousUser
 from django.db.models import Q
 from django.utils import timezone
@@ -21,10 +22,13 @@ from rest_framework.authentication import BaseAuthentication
 from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.permissions import SAFE_METHODS, BasePermission
 from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.throttling import BaseThrottle
 from rest_framework.views import APIView
 
-from kaanha.lib import api_json
+from kaanha.lib import api_json, rate_limits
 from kaanha.lib.errors import Refusal
+from kaanha.organizations import idempotency
 from kaanha.organizations.access import ROLES, Access, Area, Level
 from kaanha.organizations.models import APIKey, Organization, OwnedModel
 
@@ -62,21 +66,50 @@ class RoleAllows(BasePermission):
         return Access(key.organization, key.role).level(view.area) >= needed
 
 
+class KeyThrottle(BaseThrottle):
+    """So many requests with one key; the view tells in headers where it stands."""
+
+    def allow_request(self, request: Request, view: Any) -> bool:
+        key = cast("APIKey", request.auth)
+        view.standing = rate_limits.hit(settings.API_RATE_LIMIT, key.digest)
+        self.seconds = view.standing.reset
+        return bool(view.standing.allowed)
+
+    def wait(self) -> float:
+        return self.seconds
+
+
 class OwnedAPI(APIView):
-    """A view of what belongs to the organization of the key."""
+    """A view of what belongs to the organization of the key.
+
+    A POST that names an Idempotency-Key runs in one transaction with its kept answer: a handler that uses the network
+    says `idempotent = False`, and is to be repeatable by nature.
+    """
 
     area: ClassVar[Area]
+    idempotent: ClassVar[bool] = True
 
     authentication_classes = [KeyAuthentication]
     permission_classes = [RoleAllows]
+    throttle_classes = [KeyThrottle]
     http_method_names = ["get", "post", "put", "patch", "delete", "head"]
 
     now: datetime  # when the request came
+    standing: rate_limits.Standing | None = None
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         self.now = timezone.now()
         super().initial(request, *args, **kwargs)
         api_json.refuse_chunked(request)
+        handler = getattr(self, "post", None)
+        if request.method == "POST" and self.idempotent and handler is not None:
+            vars(self)["post"] = idempotency.once(request, self.organization, handler, self.handle_exception)
+
+    def finalize_response(self, request: Request, response: Any, *args: Any, **kwargs: Any) -> Response:
+        if self.standing is not None:
+            for name, value in self.standing.headers().items():
+                response.headers[name] = value
+        return super().finalize_response(request, response, *args, **kwargs)
 
     @property
     def organization(self) -> Organization:

@@ -15,6 +15,7 @@ from django.utils import timezone
 
 from kaanha.lib import public_ids
 from kaanha.lib.errors import Refusal
+from kaanha.lib.secrets import SecretField
 
 
 class UserManager(BaseUserManager["User"]):
@@ -202,3 +203,20 @@ class APIKey(OwnedModel):
     def digest_of(text: str) -> str:
         # The key has 256 random bits: a plain digest can't be searched backward, and is found by its index.
         return hashlib.sha256(text.encode()).hexdigest()
+
+
+class KeptAnswer(OwnedModel):
+    """What a request that named an Idempotency-Key was answered. Encrypted: some answers show a secret, this once."""
+
+    PUBLIC_KIND = "idk"
+
+    key = models.CharField(max_length=255)
+    digest = models.CharField(max_length=64)  # of the request
+    status = models.PositiveSmallIntegerField(null=True)
+    headers = models.JSONField(default=dict)
+    body = SecretField(default="")
+    created_at = models.DateTimeField()
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["organization", "key"], name="kept_answer_once")]
+        indexes = [models.Index(fields=["created_at"], name="kept_answer_age")]  # dropping old ones

@@ -7,6 +7,8 @@ from typing import Any
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from kaanha.lib.api_json import Body, Text, YesNo
+from kaanha.lib.openapi import described
 from kaanha.organizations.access import Area
 from kaanha.organizations.api import OwnedAPI
 from kaanha.organizations.models import Organization
@@ -15,11 +17,19 @@ from kaanha.whatsapp.models import PhoneNumber
 CONNECTION_TYPE = "cloud_api"
 
 
+class StatusShown(Body):
+    connected = YesNo()
+    phone_number = Text(allow_null=True)
+    connection_type = Text()
+    business_name = Text(allow_null=True)
+
+
 class StatusAPI(OwnedAPI):
     """`GET /api/status`."""
 
     area = Area.CONTACTS  # which every role may view
 
+    @described("status_get", answers={200: StatusShown})
     def get(self, request: Request) -> Response:
         """Whether the organization is connected, and as whom. Two queries."""
         return Response(_status(self.organization))
