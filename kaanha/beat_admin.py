@@ -26,6 +26,7 @@ class PeriodicTaskForm(beat.PeriodicTaskForm):
 @admin.register(PeriodicTask)
 class PeriodicTaskAdmin(beat.PeriodicTaskAdmin, ModelAdmin):
     form = PeriodicTaskForm
+    change_form_template = None  # theirs has a script in the page, which browsers are told not to run
 
 
 @admin.register(IntervalSchedule)
