@@ -17,6 +17,7 @@ from broadcasts.models import Broadcast, PauseReason, Status
 from kaanha.lib.errors import Refusal
 from kaanha.messaging import counting, holding, policy
 from kaanha.messaging.models import Dispatch
+from kaanha.organizations import audit
 from kaanha.webhooks.models import Event
 from templates_app.models import MessageTemplate
 
@@ -35,7 +36,9 @@ def send(broadcast: Broadcast, *, now: datetime) -> None:
     """Queue a draft to be sent as soon as the organization's turn is free. Refusal when it can't work."""
     _require_draft(broadcast, "sent")
     preflight.check(broadcast)
-    broadcast.move(Status.QUEUED, source=Status.DRAFT, queued_at=now, scheduled_at=None)
+    with transaction.atomic():
+        broadcast.move(Status.QUEUED, source=Status.DRAFT, queued_at=now, scheduled_at=None)
+        audit.record("broadcast.sent", broadcast)
 
 
 def schedule(broadcast: Broadcast, *, at: datetime, now: datetime) -> None:
@@ -45,12 +48,16 @@ def schedule(broadcast: Broadcast, *, at: datetime, now: datetime) -> None:
         local = at.astimezone(broadcast.organization.zone)
         raise Refusal(f"{local:%Y-%m-%d %H:%M %Z} has passed already: choose a time in the future.", code="past_time")
     preflight.check(broadcast)
-    broadcast.move(Status.SCHEDULED, source=Status.DRAFT, scheduled_at=at)
+    with transaction.atomic():
+        broadcast.move(Status.SCHEDULED, source=Status.DRAFT, scheduled_at=at)
+        audit.record("broadcast.scheduled", broadcast, at=at)
 
 
 def unschedule(broadcast: Broadcast) -> None:
     """Make a scheduled broadcast a draft again."""
-    broadcast.move(Status.DRAFT, scheduled_at=None)
+    with transaction.atomic():
+        broadcast.move(Status.DRAFT, scheduled_at=None)
+        audit.record("broadcast.unscheduled", broadcast)
 
 
 def pause(
@@ -66,6 +73,7 @@ def pause(
         broadcast.move(Status.PAUSED, pause_reason=reason, status_detail=detail, paused_at=now, resume_at=resume_at)
         if broadcast.dispatch_id:
             holding.hold(broadcast.dispatch_id, reason=reason, detail=detail, now=now)
+        audit.record("broadcast.paused", broadcast, reason=reason)
     lock.free(broadcast)
 
 
@@ -78,7 +86,9 @@ def resume(broadcast: Broadcast, *, now: datetime) -> None:
         )
     if not broadcast.template.sendable:
         raise Refusal(f"{broadcast.template.standing}: it can't be resumed yet.", code="not_ready")
-    broadcast.move(Status.QUEUED, source=Status.PAUSED, queued_at=now, **NOT_PAUSED)
+    with transaction.atomic():
+        broadcast.move(Status.QUEUED, source=Status.PAUSED, queued_at=now, **NOT_PAUSED)
+        audit.record("broadcast.resumed", broadcast)
 
 
 def cancel(broadcast: Broadcast, *, now: datetime) -> None:
@@ -87,6 +97,7 @@ def cancel(broadcast: Broadcast, *, now: datetime) -> None:
         broadcast.move(Status.CANCELED, completed_at=now)
         if broadcast.dispatch_id:
             holding.cancel(broadcast.dispatch_id, now=now)
+        audit.record("broadcast.canceled", broadcast)
     lock.free(broadcast)
 
 

@@ -15,6 +15,7 @@ from django.contrib import admin, messages
 from django.contrib.admin import helpers
 from django.core.exceptions import ValidationError
 from django.core.files.uploadedfile import UploadedFile
+from django.db import transaction
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
@@ -36,7 +37,7 @@ from contacts.csv_files import open_csv
 from contacts.import_rows import Columns
 from contacts.models import AutoTagRule, ConsentSource, Contact, ContactTag, Import, ImportRemark, Tag
 from kaanha.lib.errors import Refusal
-from kaanha.organizations import access
+from kaanha.organizations import access, audit
 from kaanha.organizations.access import Area
 from kaanha.organizations.models import Organization
 from kaanha.organizations.owned_admin import CONFIRM, OwnedAdmin, OwnedForm, ReadOnlyAdmin, chip, moment
@@ -471,7 +472,9 @@ class ContactAdmin(OwnedAdmin):
         contact = self.found(request, object_id)
 
         def revive() -> str:
-            consent.revive([contact.pk], at=timezone.now())
+            with transaction.atomic():
+                if consent.revive([contact.pk], at=timezone.now()):
+                    audit.record("contact.revived", contact)
             return f"{contact} is back."
 
         sentence = f"{contact} is an active contact again, with its history and its consent as they were."

@@ -17,6 +17,7 @@ from django.db.models import Q
 
 from contacts import customer_news
 from contacts.models import ConsentSource, Contact
+from kaanha.organizations import audit
 from kaanha.organizations.models import Organization, User
 from kaanha.webhooks.models import Kind
 
@@ -31,6 +32,8 @@ class Word(Enum):
 OPT_OUT_WORDS = frozenset({"stop", "stopall", "unsubscribe", "cancel", "quit", "end"})
 OPT_IN_WORDS = frozenset({"start", "subscribe", "unstop"})
 
+# Where a person or another system decided: that is in the audit log. What people write, and imports, have their own.
+DECIDED = frozenset({ConsentSource.OPERATOR, ConsentSource.API})
 PROOF = 256  # letters of a proof that are kept
 
 # A person who was told to write "STOP" may well send the quotes too, or WhatsApp's marks for bold. A question mark is
@@ -65,7 +68,7 @@ def opt_in(
     by: User | None = None,
     against_their_word: bool = False,
 ) -> list[int]:
-    """Opt contacts in; the ids of those who weren't before, in order. Four statements, however many contacts.
+    """Opt contacts in; the ids of those who weren't before, in order. At most six statements, however many contacts.
 
     `proof` says when and where they agreed: one text for all, or one for each id. Whoever opted out by writing to us
     comes back only by writing (source INBOUND), or when an operator or the API says so with `against_their_word`;
@@ -98,7 +101,7 @@ def opt_out(
     at: datetime,
     by: User | None = None,
 ) -> list[int]:
-    """Opt contacts out; the ids of those for whom that is news, in order. Four statements, however many contacts.
+    """Opt contacts out; the ids of those for whom that is news, in order. At most six statements, however many.
 
     Somebody who never opted in may opt out, too: then writing to us doesn't opt them in. Whoever is out stays out, but
     their own word takes the place of an opt-out by others, so that no import undoes it. A ContactEvent tells of those
@@ -139,13 +142,16 @@ def _switch_marketing(contacts: Iterable[int], *, stop: bool, at: datetime | Map
 def delete(contacts: Iterable[int], *, at: datetime, source: str = ConsentSource.OPERATOR) -> list[int]:
     """Mark contacts as deleted; the ids of those who weren't, in order. Their rows and history stay.
 
-    A ContactEvent tells of each of them. Two statements, however many contacts.
+    A ContactEvent tells of each of them. At most four statements, however many contacts.
     """
     with transaction.atomic():
         held = lock(contacts)
         with connection.cursor() as cursor:
             cursor.execute(_DELETE, {"ids": held, "at": at, "source": str(source)})
-            return [key for (key,) in cursor.fetchall()]
+            deleted = [key for (key,) in cursor.fetchall()]
+        if source in DECIDED:
+            _record("contact.deleted", deleted, source=str(source))
+    return deleted
 
 
 def revive(contacts: Iterable[int], *, at: datetime) -> list[int]:
@@ -188,7 +194,20 @@ def _change(
                 told = [key for key, was_out in cursor.fetchall() if not was_out]
             kind = Kind.CONTACT_OPTED_IN if write == _OPT_IN else Kind.CONTACT_OPTED_OUT
             customer_news.tell(kind, told, at=max(moments))
+            if source in DECIDED:
+                _record("contact.opted_in" if write == _OPT_IN else "contact.opted_out", news, source=str(source))
     return news
+
+
+def _record(action: str, contacts: list[int], **details: Any) -> None:
+    """Note in the audit log what somebody did: to one contact by its name, to several as a number. Two queries."""
+    if not contacts:
+        return
+    one = Contact.objects.select_related("organization").get(pk=contacts[0])
+    if len(contacts) == 1:
+        audit.record(action, one, **details)
+    else:
+        audit.record(action, one.organization, contacts=len(contacts), **details)
 
 
 def _those(held: list[int], which: Q) -> list[int]:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import csv
 import json
-import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -30,6 +29,8 @@ from contacts.csv_files import CsvFile
 from contacts.import_rows import Columns, Line
 from contacts.models import ConsentSource, Import, ImportRemark
 from kaanha.lib.errors import Refusal
+from kaanha.lib.spreadsheets import harmless
+from kaanha.organizations import audit
 from kaanha.organizations.models import Organization, User
 from kaanha.webhooks.models import Kind
 
@@ -123,7 +124,10 @@ def _since(started: float) -> timedelta:
 
 
 def _begin(organization: Organization, file: CsvFile, *, at: datetime, by: User | None) -> Import:
-    upload: Import = Import.objects.create(organization=organization, file_name=file.name[:255], by=by, started_at=at)
+    with transaction.atomic():
+        told = {"file_name": file.name[:255], "by": by, "started_at": at}
+        upload: Import = Import.objects.create(organization=organization, **told)
+        audit.record("contacts.imported", upload)
     return upload
 
 
@@ -184,20 +188,6 @@ def _report(writer: Writer | None, lines: Sequence[Line]) -> None:
     if writer:
         for line in lines:
             writer.writerow([line.number, line.outcome, harmless(line.remark), *map(harmless, line.cells)])
-
-
-def harmless(cell: str) -> str:
-    """The cell as a spreadsheet shows it without taking it for a formula: an apostrophe in front of what begins so.
-
-    A phone number keeps its plus: of digits and punctuation alone nothing worse than a sum can come, and people want
-    to use the column. The import reads past the apostrophe of a number.
-    """
-    begins_so = cell[:1] in _FORMULA_SIGNS and cell != ""
-    return f"'{cell}" if begins_so and not _PHONE.fullmatch(cell) else cell
-
-
-_FORMULA_SIGNS = frozenset("=+-@\t\r")
-_PHONE = re.compile(r"\+[0-9 ().\-]+")
 
 
 # --- a chunk -----------------------------------------------------------------------------------------------------

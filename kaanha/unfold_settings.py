@@ -73,6 +73,7 @@ UNFOLD: dict[str, Any] = {
                     },
                     _item("Members", "badge", "organizations_membership_changelist", "sees_settings"),
                     _item("API keys", "key", "organizations_apikey_changelist", "sees_settings"),
+                    _item("Audit log", "policy", "organizations_auditentry_changelist", "sees_settings"),
                     _item("WhatsApp accounts", "chat", "whatsapp_businessaccount_changelist", "sees_settings"),
                     _item("Phone numbers", "call", "whatsapp_phonenumber_changelist", "sees_settings"),
                     _item("Webhooks", "webhook", "webhooks_endpoint_changelist", "sees_settings"),

@@ -13,6 +13,7 @@ from django.db import connection, transaction
 from contacts.models import Contact, Tag
 from kaanha.lib import public_ids
 from kaanha.lib.errors import Refusal
+from kaanha.organizations import audit
 from kaanha.webhooks.models import Event
 from sequences import locks
 from sequences.counting import Tally
@@ -54,6 +55,8 @@ def enroll(sequence: Sequence, contact_ids: Listed[int], *, source: str, now: da
             "at": now,
         }
         found = {one.contact_id: one for _, one in enter(_THESE, wanted, now=now, tally=tally)}
+        if enrolled := sum(not one.code for one in found.values()):
+            audit.record("sequence.enrolled", sequence, contacts=enrolled, source=str(source))
         tally.write()
     outcomes = []
     for contact in contact_ids:

@@ -15,6 +15,7 @@ from kaanha.lib import public_ids
 from kaanha.lib.errors import Refusal
 from kaanha.messaging.models import Dispatch
 from kaanha.messaging.policy import is_marketing
+from kaanha.organizations import audit
 from kaanha.organizations.models import User
 from sequences import enrolling, locks, trees
 from sequences.models import Revision, Sequence, Source, Status, Step, Trigger
@@ -80,6 +81,7 @@ def activate(
         held.move(Status.ACTIVE, first_activated_at=now)
         if enroll_existing and held.trigger_tag is not None:
             enrolling.ask_for_holders(held, held.trigger_tag, source=Source.EXISTING, now=now)
+        audit.record("sequence.activated", held, enrollExisting=enroll_existing)
     sequence.refresh_from_db()
     return revision
 
@@ -97,6 +99,7 @@ def publish(
         if not unpublished(held, held.revision):
             raise Refusal("Nothing has changed since the last revision: edit a step first.", code="nothing_changed")
         revision = _publish(held, now=now, by=by)
+        audit.record("sequence.published", held, revision=revision.number)
     sequence.refresh_from_db()
     return revision
 

@@ -12,6 +12,7 @@ from django.db import transaction
 from kaanha.lib.errors import Refusal
 from kaanha.messaging import holding
 from kaanha.messaging.models import Dispatch
+from kaanha.organizations import audit
 from kaanha.whatsapp.cloud_api.errors import ErrorClass
 from sequences import exiting, locks
 from sequences.models import Enrollment, ExitReason, Intake, Sequence, Status
@@ -32,6 +33,7 @@ def pause(sequence: Sequence, *, now: datetime) -> None:
         sequence.move(Status.PAUSED, paused_at=now, spread_asked_at=None)
         for dispatch in dispatches(sequence):
             holding.hold(dispatch.pk, reason=PAUSED, detail=PAUSED_DETAIL, now=now)
+        audit.record("sequence.paused", sequence)
 
 
 def resume(sequence: Sequence, *, now: datetime) -> None:
@@ -47,6 +49,7 @@ def resume(sequence: Sequence, *, now: datetime) -> None:
         sequence.move(Status.ACTIVE, paused_at=None, spread_asked_at=now, spread_turn=0)
         if sequence.exit_up_to is None:
             _release(sequence, now=now)
+        audit.record("sequence.resumed", sequence)
 
 
 def archive(sequence: Sequence, *, now: datetime) -> int:
@@ -57,6 +60,7 @@ def archive(sequence: Sequence, *, now: datetime) -> int:
         for dispatch in dispatches(sequence):
             holding.cancel(dispatch.pk, now=now)
         Intake.objects.filter(sequence=sequence, finished_at=None).update(finished_at=now)
+        audit.record("sequence.archived", sequence)
     return _finish_exit(sequence.pk, now=now)
 
 
@@ -72,6 +76,7 @@ def cancel_everybody(sequence: Sequence, *, now: datetime) -> int:
         Sequence.objects.filter(pk=held.pk).update(exit_up_to=max(newest, held.exit_up_to or 0))
         for dispatch in dispatches(held):
             holding.hold(dispatch.pk, reason=CANCELING, detail="Everybody inside is being canceled.", now=now)
+        audit.record("sequence.everybody_canceled", held)
     return _finish_exit(sequence.pk, now=now)
 
 

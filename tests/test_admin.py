@@ -13,7 +13,8 @@ from contacts.models import AutoTagRule, Contact, Import, Tag
 from kaanha.inbound.models import Callback
 from kaanha.messaging import counting
 from kaanha.messaging.models import Message
-from kaanha.organizations.models import APIKey, Membership, Organization, Role
+from kaanha.organizations import audit
+from kaanha.organizations.models import APIKey, AuditEntry, Membership, Organization, Role
 from kaanha.organizations.owned_admin import OwnedAdmin
 from kaanha.webhooks.models import Delivery, Endpoint, Event
 from kaanha.whatsapp.models import BusinessAccount, MetaApp, PhoneNumber
@@ -50,6 +51,7 @@ def row_of(model, organization):
         Organization: lambda: organization,
         Membership: lambda: MembershipFactory(organization=organization),
         APIKey: lambda: APIKey.issue(organization, name="key")[0],
+        AuditEntry: lambda: entry_of(organization),
         BusinessAccount: lambda: BusinessAccountFactory(organization=organization),
         PhoneNumber: lambda: PhoneNumberFactory(organization=organization),
         Event: lambda: Event.record(organization, "broadcast.completed", {"name": "Sale"}, at=now),
@@ -68,6 +70,12 @@ def row_of(model, organization):
         Sequence: lambda: SequenceFactory(organization=organization),
     }
     return made[model]()
+
+
+def entry_of(organization):
+    """A line of the audit log."""
+    audit.record("organization.settings_changed", organization, fields=["name"])
+    return AuditEntry.objects.of(organization).latest("pk")
 
 
 def enrollment_of(organization):

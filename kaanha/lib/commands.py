@@ -16,6 +16,7 @@ from django.core.management.base import BaseCommand, CommandParser
 from django.core.serializers.json import DjangoJSONEncoder
 from django.db import DatabaseError, InterfaceError, OperationalError, ProgrammingError, connection
 
+from kaanha.lib import doors
 from kaanha.lib.errors import Refusal
 
 REFUSED = 2
@@ -44,7 +45,8 @@ class KaanhaCommand(BaseCommand):
         as_json = options.pop("json")
         _check_text(options)
         try:
-            result = self.perform(*args, **options)
+            with doors.command(self.__module__.rpartition(".")[2]):
+                result = self.perform(*args, **options)
         except (DatabaseError, InterfaceError) as error:
             if refusal := refusal_for(error):
                 raise refusal from error

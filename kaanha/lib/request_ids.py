@@ -14,7 +14,9 @@ HEADER = "X-Request-Id"
 # Letters that stand in a log line as they are.
 WELL_FORMED = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
-_current: ContextVar[str] = ContextVar("request_id", default="-")
+NONE = "-"
+
+_current: ContextVar[str] = ContextVar("request_id", default=NONE)
 
 
 class RequestIds:
@@ -33,6 +35,12 @@ class RequestIds:
             _current.reset(token)
         response.headers[HEADER] = own
         return response
+
+
+def current() -> str:
+    """The id of the request that is being answered; empty outside of requests."""
+    own = _current.get()
+    return "" if own == NONE else own
 
 
 class Filter(logging.Filter):

@@ -10,9 +10,11 @@ from django import forms
 from django.contrib import admin, messages
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
 from django.contrib.auth.models import Group
+from django.db import transaction
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.utils import timezone
+from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from unfold.decorators import action, display
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
@@ -23,7 +25,13 @@ from unfold.widgets import (
     UnfoldAdminTextInputWidget,
 )
 
-from kaanha.organizations import access, members
+from kaanha.organizations import (
+    access,
+    audit,
+    audit_admin,  # noqa: F401 - registers the audit log: Django looks for `admin` alone
+    keys,
+    members,
+)
 from kaanha.organizations.access import Area
 from kaanha.organizations.fields import LinesField, LocalTimeField, MinutesField
 from kaanha.organizations.models import APIKey, Membership, Organization, Role, User
@@ -61,6 +69,7 @@ class OrganizationAdmin(OwnedAdmin):
     """A member sees and edits the organization that they work in; superusers add organizations."""
 
     area = Area.SETTINGS
+    audited = "organization.settings_changed"
     owner_path = "pk"
     needs_owner = False
     form = OrganizationForm
@@ -244,6 +253,7 @@ class APIKeyAdmin(OwnedAdmin):
     area = Area.SETTINGS
     changeable = False
     list_display = ("name", "hint_shown", "role", "state", "expires", "last_used", "created")
+    list_select_related = ("created_by",)
     search_fields = ("name", "hint")
     fields = ("name", "hint_shown", "role", "state", "expires", "last_used", "created")
     actions_row = ("revoke_row",)
@@ -260,7 +270,8 @@ class APIKeyAdmin(OwnedAdmin):
             return elsewhere
         form = NewKeyForm(request.POST or None, by_role=_rank(request), initial={"role": Role.ADMIN})
         if request.method == "POST" and form.is_valid():
-            key, text = APIKey.issue(current.organization, **form.cleaned_data)  # type: ignore[arg-type]
+            wanted: dict[str, Any] = {**form.cleaned_data, "by_role": _rank(request), "by": request.user}
+            key, text = keys.issue(current.organization, **wanted)  # type: ignore[arg-type]
             self.log_addition(request, key, "Issued.")
             shown = {"label": f"API key {key.name}", "secret": text, "back": self.url("changelist")}
             return self.page(request, "kaanha/shown_once.html", title="The new API key", **shown)
@@ -272,7 +283,7 @@ class APIKeyAdmin(OwnedAdmin):
         key = self.found(request, object_id)
 
         def revoke() -> str:
-            APIKey.objects.filter(pk=key.pk, revoked_at=None).update(revoked_at=timezone.now())
+            keys.revoke(key, now=timezone.now())
             return f"The key {key.name} is revoked."
 
         return self.confirmed(
@@ -310,8 +321,10 @@ class APIKeyAdmin(OwnedAdmin):
         return moment(key.last_used_at, "never")
 
     @display(description="Created", ordering="created_at")
-    def created(self, key: APIKey) -> str:
-        return moment(key.created_at)
+    def created(self, key: APIKey) -> SafeString:
+        """When, and by whom."""
+        who = f"by {key.created_by}" if key.created_by else "by command"
+        return format_html('{}<div class="k-help">{}</div>', moment(key.created_at), who)
 
 
 class NewUserForm(UserCreationForm):
@@ -320,13 +333,23 @@ class NewUserForm(UserCreationForm):
         fields = ("email",)
 
 
+class GivenPasswordForm(AdminPasswordChangeForm):
+    """A password that platform staff give somebody: noted in the log."""
+
+    def save(self, commit: bool = True) -> User:
+        with transaction.atomic():
+            user: User = super().save(commit=commit)
+            audit.record("user.password_changed", user)
+        return user
+
+
 @admin.register(User)
 class UserAdmin(DjangoUserAdmin, SuperuserAdmin):  # type: ignore[misc]
     """Accounts, for superusers. What they may do in an organization is a membership."""
 
     form = UserChangeForm
     add_form = NewUserForm
-    change_password_form = AdminPasswordChangeForm
+    change_password_form = GivenPasswordForm
     ordering = ("email",)
     list_display = ("email", "is_active", "is_superuser", "last_login")
     list_filter = ("is_active", "is_superuser")
@@ -337,6 +360,10 @@ class UserAdmin(DjangoUserAdmin, SuperuserAdmin):  # type: ignore[misc]
         ("Access", {"fields": ("is_active", "is_staff", "is_superuser")}),
     )
     add_fieldsets = ((None, {"classes": ("wide",), "fields": ("email", "password1", "password2")}),)
+
+    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: Any) -> None:
+        super().save_model(request, obj, form, change)
+        audit.record("user.changed" if change else "user.added", obj, fields=form.changed_data)
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False  # what somebody did stays theirs: make the account inactive instead

@@ -11,6 +11,7 @@ from django.db import IntegrityError, transaction
 from django.utils.text import slugify
 
 from kaanha.lib.errors import Refusal
+from kaanha.organizations import audit
 from kaanha.organizations.models import Membership, Organization, Role, User
 
 EMAIL = 254  # characters that a user's address may have
@@ -30,6 +31,7 @@ def create_organization(
     try:
         with transaction.atomic():
             organization = Organization.objects.create(name=name, slug=chosen, timezone=timezone)
+            audit.record("organization.created", organization)
             if email:
                 Membership.objects.create(organization=organization, user=_user(email), role=Role.OWNER)
     except IntegrityError as error:  # somebody else was faster

@@ -88,6 +88,9 @@ class MinutesField(forms.IntegerField):
     def prepare_value(self, value: Any) -> Any:
         return int(value.total_seconds() // 60) if isinstance(value, timedelta) else value
 
+    def has_changed(self, initial: Any, data: Any) -> bool:
+        return super().has_changed(self.prepare_value(initial), data)
+
     def clean(self, value: Any) -> Any:
         minutes = super().clean(value)
         return None if minutes is None else timedelta(minutes=minutes)

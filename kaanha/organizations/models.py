@@ -9,7 +9,10 @@ from datetime import datetime, timedelta
 from typing import Any, ClassVar, Self
 
 from django.contrib.auth.models import AbstractUser, BaseUserManager
+from django.contrib.postgres.indexes import GinIndex
+from django.contrib.postgres.search import SearchVector
 from django.core.exceptions import ValidationError
+from django.core.serializers.json import DjangoJSONEncoder
 from django.db import models
 from django.utils import timezone
 
@@ -138,7 +141,8 @@ class Membership(OwnedModel):
 
     PUBLIC_KIND = "mem"
 
-    user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="memberships")
+    # An account that belongs to an organization isn't deleted: the last owner could go with it, unasked.
+    user = models.ForeignKey(User, on_delete=models.PROTECT, related_name="memberships")
     role = models.CharField(max_length=10, choices=Role.choices)
     created_at = models.DateTimeField(auto_now_add=True)
 
@@ -166,6 +170,7 @@ class APIKey(OwnedModel):
     expires_at = models.DateTimeField(null=True, blank=True)
     revoked_at = models.DateTimeField(null=True, blank=True)
     last_used_at = models.DateTimeField(null=True, blank=True)
+    created_by = models.ForeignKey(User, on_delete=models.SET_NULL, null=True, editable=False, related_name="+")
     created_at = models.DateTimeField(auto_now_add=True)
 
     def __str__(self) -> str:
@@ -173,7 +178,13 @@ class APIKey(OwnedModel):
 
     @classmethod
     def issue(
-        cls, organization: Organization, *, name: str, role: str = Role.ADMIN, expires_at: datetime | None = None
+        cls,
+        organization: Organization,
+        *,
+        name: str,
+        role: str = Role.ADMIN,
+        expires_at: datetime | None = None,
+        created_by: User | None = None,
     ) -> tuple[APIKey, str]:
         """A new key: its row, and the text that is shown this once."""
         text = cls.PREFIX + secrets.token_urlsafe(32)
@@ -182,6 +193,7 @@ class APIKey(OwnedModel):
             name=name,
             role=role,
             expires_at=expires_at,
+            created_by=created_by,
             digest=cls.digest_of(text),
             hint=text[:12],
         )
@@ -220,3 +232,59 @@ class KeptAnswer(OwnedModel):
     class Meta:
         constraints = [models.UniqueConstraint(fields=["organization", "key"], name="kept_answer_once")]
         indexes = [models.Index(fields=["created_at"], name="kept_answer_age")]  # dropping old ones
+
+
+class AuditEntry(OwnedModel):
+    """Who did what, when and from where. Written with the act itself, and never changed: the database refuses it.
+
+    The names of whoever did it and of what it was done to are kept as texts, so that they outlive their rows; the keys
+    beside them are no foreign keys, for neither a deletion nor its cascade may touch a line of the log.
+    """
+
+    class ActorKind(models.TextChoices):
+        PERSON = "person", "Person"
+        STAFF = "staff", "Platform staff"
+        KEY = "key", "API key"
+        COMMAND = "command", "Command"
+        SYSTEM = "system", "System"
+
+    PUBLIC_KIND = "aud"
+
+    # None for what concerns the installation, such as a user's account.
+    organization = models.ForeignKey(  # type: ignore[assignment]
+        Organization, on_delete=models.DO_NOTHING, null=True, related_name="+", db_constraint=False, db_index=False
+    )
+    at = models.DateTimeField()
+    action = models.CharField(max_length=60)  # object and verb, such as broadcast.sent
+    actor_kind = models.CharField(max_length=10, choices=ActorKind.choices)
+    actor_name = models.CharField(max_length=254)
+    user = models.ForeignKey(
+        User, on_delete=models.DO_NOTHING, null=True, related_name="+", db_constraint=False, db_index=False
+    )
+    api_key = models.ForeignKey(
+        APIKey, on_delete=models.DO_NOTHING, null=True, related_name="+", db_constraint=False, db_index=False
+    )
+    object_kind = models.CharField(max_length=40)
+    object_id = models.CharField(max_length=40)  # the public id
+    object_label = models.CharField(max_length=200)
+    details = models.JSONField(default=dict, encoder=DjangoJSONEncoder)
+    ip = models.GenericIPAddressField(null=True)
+    request_id = models.CharField(max_length=128)
+
+    class Meta:
+        verbose_name, verbose_name_plural = "audit entry", "audit log"
+        indexes = [
+            # the log of an organization, the latest first
+            models.Index(fields=["organization", "-at", "-id"], name="audit_of_organization"),
+            # what one action was, or what one person or key did
+            models.Index(fields=["organization", "action", "-at", "-id"], name="audit_by_action"),
+            models.Index(fields=["organization", "user", "-at", "-id"], name="audit_by_user"),
+            models.Index(fields=["organization", "api_key", "-at", "-id"], name="audit_by_key"),
+            # all organizations, for platform staff
+            models.Index(fields=["-at", "-id"], name="audit_of_all"),
+            # the search by name, label or id
+            GinIndex(SearchVector("actor_name", "object_label", "object_id", config="simple"), name="audit_words"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.action} by {self.actor_name}"

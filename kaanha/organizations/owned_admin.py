@@ -31,7 +31,7 @@ from unfold.admin import ModelAdmin
 from unfold.contrib.filters.admin import DropdownFilter
 
 from kaanha.lib.errors import Refusal
-from kaanha.organizations import access
+from kaanha.organizations import access, audit
 from kaanha.organizations.access import Access, Area
 from kaanha.organizations.models import Organization
 
@@ -90,6 +90,8 @@ class OwnedAdmin(ModelAdmin):
     changeable: ClassVar[bool] = True
     deletable: ClassVar[bool] = False
     needs_owner: ClassVar[bool] = True
+    # What saving a row is called in the audit log, which then names the fields; nothing where it isn't noted.
+    audited: ClassVar[str] = ""
 
     form = OwnedForm
     exclude: Any = ("organization",)
@@ -198,8 +200,12 @@ class OwnedAdmin(ModelAdmin):
             obj.organization = access.of(request).organization
         if not change:
             super().save_model(request, obj, form, change)
+            if self.audited:
+                audit.record(self.audited, obj, fields=form.changed_data, added=True)
             return
         # Only what was typed: a worker may have written the other columns since the page was shown.
+        if self.audited and form.changed_data:
+            audit.record(self.audited, obj, fields=form.changed_data)
         touched = [one.name for one in self.opts.concrete_fields if getattr(one, "auto_now", False)]
         named = {one.name for one in self.opts.concrete_fields}
         obj.save(update_fields=[*(name for name in form.changed_data if name in named), *touched])

@@ -22,7 +22,7 @@ from unfold.decorators import action, display
 from unfold.widgets import UnfoldAdminSelectWidget
 
 from kaanha.lib import outward_http
-from kaanha.organizations import access
+from kaanha.organizations import access, audit
 from kaanha.organizations.access import Area
 from kaanha.organizations.fields import LocalTimeField
 from kaanha.organizations.owned_admin import OwnedAdmin, OwnedForm, ReadOnlyAdmin, chip, moment
@@ -71,6 +71,7 @@ class EndpointAdmin(OwnedAdmin):
     """Where webhooks go. A test event is sent on each save; the secret is shown once."""
 
     area = Area.SETTINGS
+    audited = "webhook.changed"
     form = EndpointForm
     list_display = ("url", "description", "listens_to", "state", "created")
     search_fields = ("url", "description")
@@ -94,7 +95,9 @@ class EndpointAdmin(OwnedAdmin):
         if request.method == "POST" and form.is_valid():
             endpoint = form.save(commit=False)
             endpoint.organization, endpoint.secret = current.organization, Endpoint.new_secret()
-            endpoint.save()
+            with transaction.atomic():
+                endpoint.save()
+                audit.record("webhook.changed", endpoint, fields=form.changed_data, added=True)
             self.log_addition(request, endpoint, "Added.")
             self._test(request, endpoint)
             return self._shown(request, endpoint, title="The new endpoint's secret")
@@ -120,7 +123,9 @@ class EndpointAdmin(OwnedAdmin):
         endpoint = self.found(request, object_id)
         if request.method == "POST":
             endpoint.secret = Endpoint.new_secret()
-            endpoint.save(update_fields=["secret"])
+            with transaction.atomic():
+                endpoint.save(update_fields=["secret"])
+                audit.record("webhook.changed", endpoint, fields=["secret"])
             self.log_change(request, endpoint, "The secret was replaced.")
             return self._shown(request, endpoint, title="The new secret")
         sentences = ["The old secret is gone at once: deliveries from now on are signed with the new one."]
@@ -132,7 +137,9 @@ class EndpointAdmin(OwnedAdmin):
         endpoint = self.found(request, object_id)
 
         def enable() -> str:
-            endpoint.enable()
+            with transaction.atomic():
+                endpoint.enable()
+                audit.record("webhook.changed", endpoint, fields=["disabled_at"])
             return "It listens again. What it has missed can be replayed."
 
         sentences = ["It gets what happens from now on."]

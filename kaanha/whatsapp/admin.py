@@ -12,6 +12,7 @@ from unfold.decorators import display
 from unfold.widgets import UnfoldAdminPasswordWidget, UnfoldAdminTextInputWidget
 
 from kaanha.lib.errors import Refusal
+from kaanha.organizations import audit
 from kaanha.organizations.access import Area
 from kaanha.organizations.owned_admin import OwnedAdmin, OwnedForm, ReadOnlyAdmin, SuperuserAdmin, chip, moment
 from kaanha.whatsapp.connecting import Connection, Credentials, connect
@@ -65,6 +66,7 @@ class BusinessAccountAdmin(OwnedAdmin):
     """WhatsApp accounts: connected after Meta has confirmed the token, the account and its numbers."""
 
     area = Area.SETTINGS
+    audited = "credentials.changed"
     form = AccountForm
     list_display = ("__str__", "waba_id", "portfolio", "messaging_limit", "connected")
     list_select_related = ("portfolio",)
@@ -156,6 +158,10 @@ class MetaAppAdmin(SuperuserAdmin):
     list_display = ("app_id", "callback_url", "created")
     fields = ("app_id", "callback_url", "secret", "previous_secret", "verify_token")
     readonly_fields = ("callback_url",)
+
+    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: Any) -> None:
+        super().save_model(request, obj, form, change)
+        audit.record("credentials.changed", obj, fields=form.changed_data)
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False  # with it would go the callbacks that came

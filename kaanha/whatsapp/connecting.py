@@ -10,6 +10,7 @@ from typing import Any
 from django.db import transaction
 
 from kaanha.lib.errors import Refusal
+from kaanha.organizations import audit
 from kaanha.organizations.models import Organization
 from kaanha.whatsapp.asking import asking, graph
 from kaanha.whatsapp.cloud_api.graph import ForeignAnswer, Graph, GraphError
@@ -110,7 +111,10 @@ def connect(
         raise Refusal("No phone number to connect: name one with --phone-number-id.", code="phone_number_not_found")
     _refuse_foreign(organization, credentials.waba_id, list(found.numbers))
     with transaction.atomic():
-        return _write(organization, credentials, found, throughput=throughput)
+        written = _write(organization, credentials, found, throughput=throughput)
+        numbers = [number.phone_number_id for number in written.numbers]
+        audit.record("credentials.changed", written.account, fields=["access_token"], numbers=numbers)
+        return written
 
 
 def _refuse_foreign(organization: Organization, waba_id: str, phone_number_ids: Sequence[str]) -> None:

@@ -535,9 +535,9 @@ def test_foreign_tags_are_missing(caller, method):
     [
         ("post", "/api/contacts", {"phone": "+14155550100", "name": "B", "tags": ["tag 0", "new"]}, 19),
         ("patch", "/api/contacts/{contact}", {"name": "B", "attributes": {"a": "b"}}, 10),
-        ("delete", "/api/contacts/{contact}", None, 10),
+        ("delete", "/api/contacts/{contact}", None, 12),
         ("delete", "/api/contacts/{contact}/tags/tag 0", None, 5),
-        ("post", "/api/contacts/{contact}/consent", {"optedIn": False}, 10),
+        ("post", "/api/contacts/{contact}/consent", {"optedIn": False}, 12),
         ("post", "/api/contacts/{contact}/consent", {"optedIn": True, "proof": "form 7"}, 9),
         ("post", "/api/tags", {"name": "new"}, 5),
         ("get", "/api/tags/{tag}", None, 3),

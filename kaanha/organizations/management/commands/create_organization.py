@@ -9,8 +9,8 @@ from django.db import transaction
 
 from kaanha.lib.commands import KaanhaCommand
 from kaanha.lib.errors import Refusal
+from kaanha.organizations import keys
 from kaanha.organizations.creating import create_organization
-from kaanha.organizations.models import APIKey
 
 
 class Command(KaanhaCommand):
@@ -34,7 +34,7 @@ class Command(KaanhaCommand):
                 timezone=options["timezone"],
                 owner_email=options["owner_email"],
             )
-            key = {"apiKey": APIKey.issue(organization, name=key_name.strip())[1]} if key_name else {}
+            key = {"apiKey": keys.issue(organization, name=key_name.strip())[1]} if key_name else {}
         owner = {"ownerEmail": options["owner_email"].strip().lower()} if options["owner_email"] else {}
         return {
             "organization": organization.slug,
