@@ -25,7 +25,7 @@ from kaanha.operations.models import Heartbeat
 
 AWAY = 2.0  # seconds after a failure in which nothing is published: a silent Redis costs a second for each attempt
 HUNG = 30.0  # seconds without a tick after which beat doesn't count as alive
-AT_ONCE = 8  # entries that are done here at the same time
+AT_ONCE = 16  # entries that are done here at the same time
 # A connection of our own: a tick never waits longer than a second for Redis.
 IMPATIENT = {"socket_connect_timeout": 1, "socket_timeout": 1, "max_retries": 0, "connect_retries_timeout": 1}
 # What publishing raises when Redis is away, silent, or full.

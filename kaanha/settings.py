@@ -228,6 +228,7 @@ CELERY_BEAT_SCHEDULE = {
         ("inbound: callbacks not yet applied", "kaanha.inbound.tasks.apply_callbacks", 1.0),
         ("webhooks: deliver", "kaanha.webhooks.tasks.deliver", 1.0),
         ("organizations: drop kept answers", "kaanha.organizations.tasks.drop_kept_answers", 3600.0),
+        ("webhooks: drop old events", "kaanha.webhooks.tasks.drop_old", 3600.0),
         ("inbound: drop old callbacks", "kaanha.inbound.tasks.drop_old_callbacks", 3600.0),
     )
 }
@@ -268,6 +269,9 @@ if PRODUCTION and WEBHOOKS_ALLOW_LOOPBACK:
     raise ImproperlyConfigured(
         "WEBHOOKS_ALLOW_LOOPBACK is for development: it lets customers reach what listens on this machine. Remove it."
     )
+
+# Events, with what became of their deliveries, are kept for so long.
+WEBHOOKS_KEEP = timedelta(days=environment.whole("WEBHOOKS_KEEP_DAYS", default=30, least=1))
 
 # --- logs --------------------------------------------------------------------------------------------------------
 

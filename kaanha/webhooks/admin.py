@@ -6,44 +6,69 @@ import json
 from collections.abc import Callable
 from datetime import datetime
 from typing import Any
+from urllib.parse import urlsplit
 
 from django import forms
 from django.contrib import admin, messages
 from django.core.exceptions import ValidationError
 from django.db import transaction
-from django.db.models import QuerySet
+from django.db.models import Model, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
+from django.template.loader import render_to_string
+from django.urls import reverse
 from django.utils import timezone
-from django.utils.html import format_html, format_html_join
+from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from unfold.contrib.filters.admin import ChoicesDropdownFilter, DropdownFilter
 from unfold.decorators import action, display
-from unfold.widgets import UnfoldAdminSelectWidget
+from unfold.widgets import UnfoldAdminSelectWidget, UnfoldBooleanSwitchWidget
 
 from kaanha.lib import outward_http
-from kaanha.organizations import access, audit
+from kaanha.lib.errors import Refusal
+from kaanha.organizations import access
 from kaanha.organizations.access import Area
 from kaanha.organizations.fields import LocalTimeField
 from kaanha.organizations.owned_admin import OwnedAdmin, OwnedForm, ReadOnlyAdmin, chip, moment
-from kaanha.webhooks import delivering
-from kaanha.webhooks.models import Delivery, Endpoint, Event, Kind, Status
+from kaanha.webhooks import delivering, endpoints
+from kaanha.webhooks.models import Delivery, DeliveryQuerySet, Endpoint, Event, Kind, Source, Status
 
+FEW = 2  # events that a list names
 COLORS = {Status.PENDING: "info", Status.DELIVERED: "success", Status.FAILED: "danger"}
-REPLAYED = 10_000  # deliveries in one replay
 
 
 class EndpointForm(OwnedForm):
     kinds = forms.MultipleChoiceField(
         label="Events",
-        choices=[(kind.value, kind.value) for kind in Kind],
+        choices=[(kind.value, f"{kind.value} – {kind.label}") for kind in Kind],
         widget=forms.CheckboxSelectMultiple,
         help_text="Each message has several events: choose those that you use.",
     )
+    sources = forms.MultipleChoiceField(
+        label="Messages of",
+        choices=Source.choices,
+        widget=forms.CheckboxSelectMultiple,
+        required=False,
+        help_text="What a message was sent for. None chosen: all of them. What people write comes in any case.",
+    )
+    batched = forms.BooleanField(
+        label="Send many events in one request",
+        required=False,
+        help_text="Up to 100, every five seconds. The receiver gets a list of events instead of a single one.",
+        widget=UnfoldBooleanSwitchWidget,
+    )
+    active = forms.BooleanField(
+        label="Listening", required=False, initial=True, widget=UnfoldBooleanSwitchWidget,
+        help_text="Turned off, it hears nothing; what happens meanwhile isn't sent later.",
+    )  # fmt: skip
 
     class Meta:
         model = Endpoint
-        fields = ("url", "description", "kinds", "active")
+        fields = ("url", "description", "kinds", "sources", "batched", "active")
+        help_texts = {
+            "url": "Where the events go, such as https://example.com/hooks/kaanha.",
+            "description": "What this address is, for your own people.",
+        }
 
     def clean_url(self) -> str:
         url: str = self.cleaned_data["url"].strip()
@@ -73,11 +98,14 @@ class EndpointAdmin(OwnedAdmin):
     area = Area.SETTINGS
     audited = "webhook.changed"
     form = EndpointForm
-    list_display = ("url", "description", "listens_to", "state", "created")
+    list_display = ("name", "listens_to", "state", "created")
     search_fields = ("url", "description")
-    fields = ("url", "description", "kinds", "active", "state", "created")
+    fields = ("url", "description", "state", "created", "kinds", "sources", "batched", "active")
     readonly_fields = ("state", "created")
-    actions_detail = ("test_button", "replay_button", "rotate_button", "enable_button")
+    actions_detail = ("test_button", "enable_button", "log_button", "replay_button", "rotate_button", "delete_button")
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        return super().get_queryset(request).filter(deleted_at=None)
 
     def own_pages(self) -> dict[str, tuple[str, Callable[..., HttpResponse]]]:
         return {
@@ -85,19 +113,21 @@ class EndpointAdmin(OwnedAdmin):
             "replay": ("<path:object_id>/replay/", self.replay_view),
             "rotate": ("<path:object_id>/rotate-secret/", self.rotate_view),
             "enable": ("<path:object_id>/turn-on/", self.enable_view),
+            "remove": ("<path:object_id>/remove/", self.remove_view),
         }
 
     def add_view(self, request: HttpRequest, form_url: str = "", extra_context: Any = None) -> HttpResponse:
-        current = self.require(request)
-        if elsewhere := self.choose_first(request):
-            return elsewhere
+        current, elsewhere = self.require(request), self.choose_first(request)
+        if elsewhere or current.organization is None:
+            return elsewhere or redirect(self.url("changelist"))
         form: Any = self.get_form(request)(request.POST or None)
+        del form.fields["active"]  # a new endpoint listens
         if request.method == "POST" and form.is_valid():
-            endpoint = form.save(commit=False)
-            endpoint.organization, endpoint.secret = current.organization, Endpoint.new_secret()
-            with transaction.atomic():
-                endpoint.save()
-                audit.record("webhook.changed", endpoint, fields=form.changed_data, added=True)
+            try:
+                endpoint = endpoints.add(current.organization, form.cleaned_data)
+            except Refusal as refusal:
+                messages.error(request, str(refusal))
+                return redirect(self.url("changelist"))
             self.log_addition(request, endpoint, "Added.")
             self._test(request, endpoint)
             return self._shown(request, endpoint, title="The new endpoint's secret")
@@ -122,10 +152,7 @@ class EndpointAdmin(OwnedAdmin):
         self.require(request)
         endpoint = self.found(request, object_id)
         if request.method == "POST":
-            endpoint.secret = Endpoint.new_secret()
-            with transaction.atomic():
-                endpoint.save(update_fields=["secret"])
-                audit.record("webhook.changed", endpoint, fields=["secret"])
+            endpoint = endpoints.rotate(endpoint)
             self.log_change(request, endpoint, "The secret was replaced.")
             return self._shown(request, endpoint, title="The new secret")
         sentences = ["The old secret is gone at once: deliveries from now on are signed with the new one."]
@@ -137,9 +164,7 @@ class EndpointAdmin(OwnedAdmin):
         endpoint = self.found(request, object_id)
 
         def enable() -> str:
-            with transaction.atomic():
-                endpoint.enable()
-                audit.record("webhook.changed", endpoint, fields=["disabled_at"])
+            endpoints.enable(endpoint)
             return "It listens again. What it has missed can be replayed."
 
         sentences = ["It gets what happens from now on."]
@@ -151,12 +176,27 @@ class EndpointAdmin(OwnedAdmin):
         endpoint = self.found(request, object_id)
 
         def replay(since: datetime, until: datetime, which: str) -> str:
-            chosen = Delivery.objects.filter(endpoint=endpoint, event__occurred_at__range=(since, until))
-            return _replayed(chosen.filter(status=Status.FAILED) if which == "failed" else chosen)
+            statuses = (Status.FAILED,) if which == "failed" else (Status.FAILED, Status.DELIVERED)
+            return _replayed(endpoints.between(endpoint, since, until, statuses), endpoint)
 
         sentences = ["They arrive with the event ids that they had: a receiver that knows an id may pass it over."]
         asked: dict[str, Any] = {"sentences": sentences, "button": "Replay", "form": ReplayForm(request.POST or None)}
         return self.confirmed(request, endpoint, replay, title="Replay deliveries", **asked)
+
+    def remove_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        self.require(request)
+        endpoint = self.found(request, object_id)
+
+        def remove() -> str:
+            endpoints.delete(endpoint, versions=None, now=timezone.now())
+            return f"{endpoint} is deleted."
+
+        sentences = ["It hears nothing more, and what is pending to it fails. Its secret is gone; its log stays."]
+        asked: dict[str, Any] = {"sentences": sentences, "button": "Delete it", "danger": True}
+        if request.method == "POST":
+            self.attempt(request, remove, row=endpoint)
+            return redirect(self.url("changelist"))
+        return self.confirmed(request, endpoint, remove, title="Delete the endpoint", **asked)
 
     @action(description="Send a test event", url_path="test-button", permissions=["act"])
     def test_button(self, request: HttpRequest, object_id: str) -> HttpResponse:
@@ -170,13 +210,35 @@ class EndpointAdmin(OwnedAdmin):
     def rotate_button(self, request: HttpRequest, object_id: str) -> HttpResponse:
         return redirect(self.url("rotate", object_id))
 
-    @action(description="Turn on …", url_path="enable-button", permissions=["act"])
+    @action(description="Webhook log", url_path="log-button", permissions=["act"])
+    def log_button(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        return redirect(f"{reverse('admin:webhooks_delivery_changelist')}?endpoint={object_id}")
+
+    @action(description="Delete …", url_path="delete-button", permissions=["act"])
+    def delete_button(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        return redirect(self.url("remove", object_id))
+
+    @action(description="Turn on …", url_path="enable-button", permissions=["turn_on"])
     def enable_button(self, request: HttpRequest, object_id: str) -> HttpResponse:
         return redirect(self.url("enable", object_id))
 
+    def has_turn_on_permission(self, request: HttpRequest, object_id: str | None = None) -> bool:
+        """Where there is something to turn on."""
+        if object_id is None or not self.has_act_permission(request):
+            return self.has_act_permission(request)
+        endpoint = self.get_object(request, str(object_id))
+        return endpoint is not None and not endpoint.listening
+
+    @display(description="Endpoint", ordering="description")
+    def name(self, endpoint: Endpoint) -> SafeString:
+        called = endpoint.description or urlsplit(endpoint.url).hostname or ""
+        return format_html('<b>{}</b><br><span class="k-help k-url">{}</span>', called, endpoint.url)
+
     @display(description="Events")
     def listens_to(self, endpoint: Endpoint) -> str:
-        return ", ".join(endpoint.kinds)
+        few = len(endpoint.kinds) <= FEW
+        said = ", ".join(endpoint.kinds) if few else f"{len(endpoint.kinds)} of {len(Kind)}"
+        return f"{said}, in batches" if endpoint.batched else said
 
     @display(description="State")
     def state(self, endpoint: Endpoint) -> SafeString:
@@ -196,14 +258,18 @@ class EndpointAdmin(OwnedAdmin):
         """Send a test event and say what came of it."""
         attempt = delivering.test(endpoint, now=timezone.now())
         took = f"in {attempt.milliseconds:,} ms"
-        if attempt.response_code is not None and 200 <= attempt.response_code < 300:
+        if attempt.ok:
             messages.success(request, f"The test event was delivered {took} (answer {attempt.response_code}).")
         else:
             why = attempt.error or f"The answer was {attempt.response_code}, {took}."
             messages.warning(request, f"The test event was not delivered. {why}")
 
     def _shown(self, request: HttpRequest, endpoint: Endpoint, *, title: str) -> HttpResponse:
-        shown = {"label": f"Secret of {endpoint}", "secret": endpoint.secret, "back": self.url("changelist")}
+        shown = {
+            "label": f"The secret that signs what {endpoint} gets",
+            "secret": endpoint.secret,
+            "back": self.url("changelist"),
+        }
         return self.page(request, "kaanha/shown_once.html", title=title, **shown)
 
 
@@ -228,7 +294,7 @@ class DeliveryAdmin(ReadOnlyAdmin):
     """The log of deliveries, the latest first."""
 
     area = Area.SETTINGS
-    list_display = ("when", "kind", "endpoint", "status_chip", "response_code", "duration", "attempts")
+    list_display = ("when", "kind", "status_chip", "answer", "duration", "tried_times", "endpoint_name")
     list_select_related = ("event", "endpoint")
     list_filter: Any = (("status", ChoicesDropdownFilter), EndpointFilter)
     ordering = ("-id",)
@@ -249,7 +315,7 @@ class DeliveryAdmin(ReadOnlyAdmin):
         return self.confirmed(
             request,
             delivery,
-            lambda: _replayed(Delivery.objects.filter(pk=delivery.pk)),
+            lambda: _replayed(Delivery.objects.filter(pk=delivery.pk), delivery),
             title="Replay the delivery",
             sentences=["It is sent again, with the event id that it had."],
             button="Replay",
@@ -260,8 +326,10 @@ class DeliveryAdmin(ReadOnlyAdmin):
         return redirect(self.url("replay", object_id))
 
     @admin.action(description="Replay", permissions=["act"])
-    def replay_selected(self, request: HttpRequest, deliveries: QuerySet[Delivery]) -> None:
-        self.attempt(request, lambda: _replayed(deliveries))
+    def replay_selected(self, request: HttpRequest, deliveries: DeliveryQuerySet) -> None:
+        first = deliveries.select_related("endpoint").first()
+        if first is not None:
+            self.attempt(request, lambda: _replayed(deliveries, first.endpoint))
 
     @display(description="When", ordering="id")
     def when(self, delivery: Delivery) -> str:
@@ -279,7 +347,21 @@ class DeliveryAdmin(ReadOnlyAdmin):
     def status_chip(self, delivery: Delivery) -> SafeString:
         return chip(delivery.get_status_display(), COLORS[Status(delivery.status)])
 
-    @display(description="Duration")
+    @display(description="Answer")
+    def answer(self, delivery: Delivery) -> str:
+        if delivery.response_code is None:
+            return delivery.reason or "–"
+        return str(delivery.response_code)
+
+    @display(description="Tried", ordering="attempts")
+    def tried_times(self, delivery: Delivery) -> str:
+        return {0: "not yet", 1: "once", 2: "twice"}.get(delivery.attempts, f"{delivery.attempts:,} times")
+
+    @display(description="Endpoint")
+    def endpoint_name(self, delivery: Delivery) -> SafeString:
+        return format_html('<span class="k-cut" title="{}">{}</span>', delivery.endpoint.url, delivery.endpoint)
+
+    @display(description="Took")
     def duration(self, delivery: Delivery) -> str:
         return "–" if delivery.milliseconds is None else f"{delivery.milliseconds:,} ms"
 
@@ -288,13 +370,20 @@ class DeliveryAdmin(ReadOnlyAdmin):
         return moment(delivery.next_attempt_at)
 
     @display(description="Attempts")
-    def attempts_shown(self, delivery: Delivery) -> SafeString | str:
-        line = "<p>{}. {} · {} · {} ms {}</p>"
-        tried = [
-            (one.number, moment(one.at), one.response_code or one.error, f"{one.milliseconds:,}", one.excerpt)
+    def attempts_shown(self, delivery: Delivery) -> SafeString:
+        rows = [
+            [
+                str(one.number),
+                moment(one.at),
+                chip(str(one.response_code or "no answer"), "success" if one.ok else "danger"),
+                f"{one.milliseconds:,} ms",
+                f"with {one.events - 1} others" if one.events > 1 else "alone",
+                format_html('{}<span class="k-help">{}</span>', f"{one.error} " if one.error else "", one.excerpt),
+            ]
             for one in delivery.tried.order_by("number")
         ]
-        return format_html_join("", line, tried) or "–"
+        headings = ["", "When", "Answer", "Took", "Sent", "What it said"]
+        return render_to_string("kaanha/delivery_attempts.html", {"headings": headings, "rows": rows})
 
     @display(description="Body")
     def body_shown(self, delivery: Delivery) -> SafeString:
@@ -319,11 +408,10 @@ class EventAdmin(ReadOnlyAdmin):
         return format_html('<pre class="k-json">{}</pre>', _pretty(event.data))
 
 
-def _replayed(chosen: Any) -> str:
+def _replayed(chosen: DeliveryQuerySet, row: Model) -> str:
     """Deliver these once more, the oldest first and at most so many at a time, and say how many."""
-    keys = chosen.replayable().order_by("pk").values_list("pk", flat=True)[:REPLAYED]
-    count = Delivery.objects.filter(pk__in=list(keys)).replay(now=timezone.now())
-    rest = " There are more: replay again." if count == REPLAYED else ""
+    count, more = endpoints.replay(chosen, row, now=timezone.now())
+    rest = " There are more: replay again." if more else ""
     return f"Replayed: {count:,}. What is pending, a test, or goes to an endpoint that is off isn't replayed.{rest}"
 
 

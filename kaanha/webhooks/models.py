@@ -6,7 +6,8 @@ import hashlib
 import hmac
 import json
 import secrets
-from collections.abc import Collection
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar, Self
 
@@ -24,24 +25,34 @@ from kaanha.organizations.models import Organization, OwnedModel, OwnedQuerySet
 RETRIES = (timedelta(seconds=5), timedelta(seconds=25), timedelta(minutes=2))
 DISABLED_AFTER = timedelta(hours=24)  # of nothing but failure
 GONE = 410  # the receiver wants no more: RFC 9110, "410 Gone"
+BATCH_EVERY = timedelta(seconds=5)  # what happens in between leaves together, where an endpoint takes batches
+SLOW = timedelta(seconds=3)  # an endpoint that takes longer to answer stands beside those that fail
 
 
 class Kind(models.TextChoices):
-    """What may happen, by the name under which customers hear of it."""
+    """What may happen, by the name under which customers hear of it, and in words."""
 
-    MESSAGE_RECEIVED = "message.received"
-    MESSAGE_SENT = "message.sent"
-    MESSAGE_DELIVERED = "message.delivered"
-    MESSAGE_READ = "message.read"
-    MESSAGE_FAILED = "message.failed"
-    CONTACT_CREATED = "contact.created"
-    CONTACT_UPDATED = "contact.updated"
-    CONTACT_OPTED_IN = "contact.opted_in"
-    CONTACT_OPTED_OUT = "contact.opted_out"
-    BROADCAST_COMPLETED = "broadcast.completed"
-    SEQUENCE_ENROLLED = "sequence.enrolled"
-    SEQUENCE_COMPLETED = "sequence.completed"
-    TEMPLATE_STATUS_CHANGED = "template.status_changed"
+    MESSAGE_RECEIVED = "message.received", "somebody wrote to you"
+    MESSAGE_SENT = "message.sent", "Meta has accepted a message"
+    MESSAGE_DELIVERED = "message.delivered", "a message is on the device"
+    MESSAGE_READ = "message.read", "a message was read"
+    MESSAGE_FAILED = "message.failed", "a message has failed for good"
+    CONTACT_CREATED = "contact.created", "a contact was added, imported, or wrote first"
+    CONTACT_UPDATED = "contact.updated", "name, address, attributes or tags of a contact changed"
+    CONTACT_OPTED_IN = "contact.opted_in", "a contact gave consent"
+    CONTACT_OPTED_OUT = "contact.opted_out", "a contact withdrew consent"
+    BROADCAST_COMPLETED = "broadcast.completed", "nobody is waiting for a broadcast any more"
+    SEQUENCE_ENROLLED = "sequence.enrolled", "a contact entered a sequence"
+    SEQUENCE_COMPLETED = "sequence.completed", "a contact came to the end of a sequence"
+    TEMPLATE_STATUS_CHANGED = "template.status_changed", "Meta has decided on a template"
+
+
+class Source(models.TextChoices):
+    """What a message was sent for, as its events say."""
+
+    BROADCAST = "broadcast", "Broadcasts"
+    STEP = "step", "Sequences"
+    API = "api", "The API"
 
 
 TEST = "test"
@@ -57,6 +68,10 @@ LOGGED = (
 
 
 class EndpointQuerySet(OwnedQuerySet):
+    def present(self) -> Self:
+        """Those that nobody has deleted."""
+        return self.filter(deleted_at=None)
+
     def listening(self) -> Self:
         """Those that are told of events: not turned off, by people or by failing."""
         return self.filter(active=True, disabled_at=None)
@@ -66,6 +81,8 @@ class Endpoint(OwnedModel):
     """A customer's address, with the events that it hears of.
 
     listening ─(a member)─▶ off · listening ─(24 h of nothing but failure, or 410)─▶ disabled ─(a member)─▶ listening
+    any ─(a member)─▶ deleted: off for ever, and dropped with the last of its deliveries. A row that vanished at once
+    would break the statement that records an event for it at the same moment, and with it a batch of sending.
     """
 
     PUBLIC_KIND = "whe"
@@ -75,10 +92,17 @@ class Endpoint(OwnedModel):
     secret = SecretField()
     description = models.CharField(max_length=200, blank=True)
     active = models.BooleanField(default=True)
+    # Up to 100 events in one POST, every five seconds.
+    batched = models.BooleanField(default=False)
+    # Of messages, those that were sent for one of these; all where none is named.
+    sources = ArrayField(models.CharField(max_length=10, choices=Source.choices), default=list, blank=True)
+    # Its last answer took long: it may keep no more than half of the threads waiting.
+    slow = models.BooleanField(default=False)
     # Since when no delivery has succeeded. Such an endpoint gets one at a time.
     failing_since = models.DateTimeField(null=True, blank=True)
     disabled_at = models.DateTimeField(null=True, blank=True)
     disabled_reason = models.CharField(max_length=200, blank=True)
+    deleted_at = models.DateTimeField(null=True, blank=True)
     created_at = models.DateTimeField(auto_now_add=True)
 
     objects: ClassVar[EndpointQuerySet] = EndpointQuerySet.as_manager()  # type: ignore[assignment]
@@ -90,6 +114,12 @@ class Endpoint(OwnedModel):
     def listening(self) -> bool:
         return self.active and self.disabled_at is None
 
+    @property
+    def version(self) -> str:
+        """What changes whenever somebody changes the endpoint, and not with how its deliveries fare."""
+        said = [self.url, self.kinds, self.description, self.active, self.batched, self.sources]
+        return f'"{hashlib.sha256(json.dumps(said).encode()).hexdigest()[:16]}"'
+
     @staticmethod
     def new_secret() -> str:
         """A secret to sign with, as the customer is shown it once."""
@@ -99,21 +129,21 @@ class Endpoint(OwnedModel):
         """What `X-Kaanha-Signature` says of `body`: hex HMAC-SHA256 under the secret."""
         return hmac.new(self.secret.encode(), body, hashlib.sha256).hexdigest()
 
-    def heed(self, *, ok: bool, gone: bool, given_up: bool, now: datetime) -> None:
-        """Learn from an attempt, the row locked: whether it fails since now, and whether it is disabled.
+    def heed(self, answer: Answer, *, given_up: bool, now: datetime) -> None:
+        """Learn from an attempt, the row locked: whether it is slow, fails since now, and whether it is disabled.
 
-        Disabled at once when the receiver says that it is `gone`, or when a delivery is `given_up` after 24 h of
+        Disabled at once when the receiver says that it is gone, or when a delivery is `given_up` after 24 h of
         nothing but failure.
         """
-        if not ok:
-            self.failing_since = self.failing_since or now
-        else:
-            self.failing_since = None
-        if gone:
+        before = self.slow, self.failing_since, self.disabled_at
+        self.slow = timedelta(milliseconds=answer.milliseconds) > SLOW
+        self.failing_since = None if answer.ok else self.failing_since or now
+        if answer.status == GONE:
             self._disable("It answered 410 Gone: it wants no more.", now)
         elif given_up and self.failing_since and now - self.failing_since >= DISABLED_AFTER:
             self._disable("Nothing but failures for 24 hours.", now)
-        self.save(update_fields=["failing_since", "disabled_at", "disabled_reason"])
+        if before != (self.slow, self.failing_since, self.disabled_at):
+            self.save(update_fields=["slow", "failing_since", "disabled_at", "disabled_reason"])
 
     def enable(self) -> None:
         """Listen again, whatever was before."""
@@ -137,7 +167,10 @@ class Event(OwnedModel):
     occurred_at = models.DateTimeField()
 
     class Meta:
-        indexes = [models.Index(fields=["organization", "-occurred_at"], name="event_latest")]  # the event log
+        indexes = [
+            models.Index(fields=["organization", "-occurred_at"], name="event_latest"),  # the event log
+            models.Index(fields=["organization", "kind"], name="event_of_kind"),  # the log of deliveries, by event
+        ]
 
     def __str__(self) -> str:
         return f"{self.kind} at {self.occurred_at:%Y-%m-%d %H:%M:%S}"
@@ -168,15 +201,27 @@ class Event(OwnedModel):
         if events:
             _record(events, at=at)
 
-    def body(self) -> bytes:
-        """What is sent of it, the same bytes each time."""
-        said = {
+    def said(self) -> dict[str, Any]:
+        """What is sent of it, the same each time."""
+        return {
             "event": self.kind,
             "organizationId": public_ids.encode(Organization.PUBLIC_KIND, self.organization_id),
             "timestamp": self.occurred_at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
             "data": self.data,
         }
-        return json.dumps(said, ensure_ascii=False, separators=(",", ":")).encode()
+
+    def body(self) -> bytes:
+        """The bytes of a POST of this event alone."""
+        return _bytes(self.said())
+
+
+def batch_body(events: Iterable[Event]) -> bytes:
+    """The bytes of a POST of many events, each with the id by which it is known."""
+    return _bytes({"events": [{"id": event.public_id, **event.said()} for event in events]})
+
+
+def _bytes(said: dict[str, Any]) -> bytes:
+    return json.dumps(said, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 class Status(models.TextChoices):
@@ -215,6 +260,8 @@ class Delivery(OwnedModel):
     attempts = models.IntegerField(default=0)  # ever; also names the claim
     next_attempt_at = models.DateTimeField(null=True)
     lease_until = models.DateTimeField(null=True)
+    # The first of the deliveries that leave in the same POST; itself where it leaves alone.
+    posted_with = models.BigIntegerField(null=True)
     # Of the last attempt.
     response_code = models.IntegerField(null=True)
     milliseconds = models.IntegerField("duration", null=True)
@@ -242,25 +289,41 @@ class Delivery(OwnedModel):
             ),
             models.Index(fields=["organization", "-id"], name="delivery_latest"),  # the log
             models.Index(fields=["endpoint", "-id"], name="delivery_of_endpoint"),  # the log of one endpoint
+            # the same of what has failed, which is seldom and asked for often; replays
+            models.Index(fields=["organization", "-id"], name="delivery_failed", condition=Q(status=Status.FAILED)),
+            models.Index(
+                fields=["endpoint", "-id"], name="delivery_failed_of_endpoint", condition=Q(status=Status.FAILED)
+            ),
         ]
 
     def __str__(self) -> str:
         return f"{self.public_id} {self.status}"
 
-    def settle(self, answer: Answer, *, attempt: int, retried: bool, now: datetime) -> None:
-        """Take in what came of the attempt of that number, the row locked.
+    def settle(self, answer: Answer, *, attempt: int, retried: bool, now: datetime) -> bool:
+        """Take in what came of the attempt of that number, the row locked; whether it changes anything.
 
         A success counts whenever it comes. A failure counts only for whoever holds the claim: another may be at it.
         """
         if self.status == Status.DELIVERED or (not answer.ok and self.attempts != attempt):
-            return
+            return False
         self.response_code, self.milliseconds, self.lease_until = answer.status, answer.milliseconds, None
         self.reason = "" if answer.ok else (answer.error or f"It answered {answer.status}.")[:300]
         if answer.ok or not retried or self.tries > len(RETRIES) or self.status == Status.FAILED:
             self.status, self.next_attempt_at = (Status.DELIVERED if answer.ok else Status.FAILED), None
         else:
             self.next_attempt_at = now + RETRIES[self.tries - 1]
-        self.save(update_fields=["status", "reason", "response_code", "milliseconds", "lease_until", "next_attempt_at"])
+        return True
+
+    @staticmethod
+    def keep(settled: Sequence[Delivery]) -> None:
+        """Write what the deliveries of one POST have settled to: a statement for each of at most five outcomes."""
+        alike: dict[Any, list[Delivery]] = defaultdict(list)
+        for one in settled:
+            alike[one.status, one.next_attempt_at].append(one)
+        columns = ("status", "reason", "response_code", "milliseconds", "lease_until", "next_attempt_at")
+        for rows in alike.values():
+            values = {column: getattr(rows[0], column) for column in columns}
+            Delivery.objects.filter(pk__in=[row.pk for row in rows]).update(**values)
 
 
 class Attempt(models.Model):
@@ -273,6 +336,7 @@ class Attempt(models.Model):
     milliseconds = models.IntegerField()
     error = models.CharField(max_length=300, blank=True)
     excerpt = models.TextField(blank=True)  # how the answer begins
+    events = models.SmallIntegerField(default=1)  # in this POST
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["delivery", "number"], name="attempt_once")]
@@ -280,11 +344,16 @@ class Attempt(models.Model):
     def __str__(self) -> str:
         return f"{self.number}: {self.response_code or self.error}"
 
+    @property
+    def ok(self) -> bool:
+        return self.response_code is not None and 200 <= self.response_code < 300
+
 
 def _record(events: Collection[tuple[int, str, dict[str, Any]]], *, at: datetime) -> list[int]:
     told = json.dumps(list(events), cls=DjangoJSONEncoder)
     with connection.cursor() as cursor:
-        cursor.execute(_RECORD, {"at": at, "events": told, "logged": [str(kind) for kind in LOGGED]})
+        logged = [str(kind) for kind in LOGGED]
+        cursor.execute(_RECORD, {"at": at, "events": told, "logged": logged, "every": BATCH_EVERY.total_seconds()})
         return [key for (key,) in cursor.fetchall()]
 
 
@@ -298,19 +367,25 @@ WITH told AS MATERIALIZED (
   SELECT (e ->> 0)::bigint AS organization_id, e ->> 1 AS kind, e -> 2 AS data, place
   FROM jsonb_array_elements(%(events)s::jsonb) WITH ORDINALITY AS one (e, place)
 ), listening AS MATERIALIZED (
-  SELECT id, organization_id, kinds FROM webhooks_endpoint
+  SELECT id, organization_id, kinds, sources, CASE
+    WHEN batched THEN to_timestamp(ceil(extract(epoch FROM %(at)s::timestamptz) / %(every)s) * %(every)s)
+    ELSE %(at)s END AS due_at
+  FROM webhooks_endpoint
   WHERE active AND disabled_at IS NULL AND organization_id IN (SELECT organization_id FROM told)
 ), recorded AS (
   INSERT INTO webhooks_event (organization_id, kind, data, occurred_at)
   SELECT organization_id, kind, data, %(at)s FROM told
-  WHERE kind = ANY(%(logged)s) OR EXISTS (
-    SELECT FROM listening l WHERE l.organization_id = told.organization_id AND told.kind = ANY(l.kinds))
-  ORDER BY place RETURNING id, organization_id, kind
+  WHERE kind = ANY(%(logged)s) OR EXISTS (SELECT FROM listening l WHERE {wanted})
+  ORDER BY place RETURNING id, organization_id, kind, data
 ), delivered AS (
   INSERT INTO webhooks_delivery
     (organization_id, event_id, endpoint_id, status, reason, tries, attempts, next_attempt_at)
-  SELECT r.organization_id, r.id, l.id, 'pending', '', 0, 0, %(at)s
-  FROM recorded r JOIN listening l ON l.organization_id = r.organization_id AND r.kind = ANY(l.kinds) ORDER BY r.id
+  SELECT told.organization_id, told.id, l.id, 'pending', '', 0, 0, l.due_at
+  FROM recorded told JOIN listening l ON {wanted} ORDER BY told.id
 )
 SELECT id FROM recorded
-"""
+""".replace(
+    "{wanted}",
+    """l.organization_id = told.organization_id AND told.kind = ANY(l.kinds) AND (l.sources = '{}'
+      OR told.kind NOT LIKE 'message.%%' OR NOT told.data ? 'source' OR told.data ->> 'source' = ANY(l.sources))""",
+)

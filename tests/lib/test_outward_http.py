@@ -74,17 +74,15 @@ def test_an_address_that_is_not_public_is_not_called(names, address):
 
     assert not outward_http.is_public(ipaddress.ip_address(address))
     with pytest.raises(outward_http.Forbidden, match="isn't on the public internet"):
-        outward_http.check("https://hooks.example/")
+        outward_http.check(f"https://[{address}]/" if ":" in address else f"https://{address}/")
     said = post("https://hooks.example/")
     assert (said.status, said.error) == (None, "The host hooks.example isn't on the public internet.")
 
 
 @pytest.mark.parametrize("address", PUBLIC.split())
-def test_an_address_next_to_the_forbidden_is_public(names, address):
-    names["hooks.example"] = [[address]]
-
+def test_an_address_next_to_the_forbidden_is_public(address):
     assert outward_http.is_public(ipaddress.ip_address(address))
-    outward_http.check("https://hooks.example/")
+    outward_http.check(f"https://[{address}]/" if ":" in address else f"https://{address}/")
 
 
 @pytest.mark.parametrize(
@@ -99,11 +97,41 @@ def test_no_spelling_of_this_machine_gets_through(host):
     assert "isn't on the public internet" in said.error
 
 
+@pytest.mark.parametrize("host", ["127.1", "2130706433", "0x7f.0.0.1", "0177.0.0.1", "0", "[::ffff:127.0.0.1]"])
+def test_a_number_is_known_in_every_spelling_before_it_is_called(host):
+    with pytest.raises(outward_http.Forbidden, match="isn't on the public internet"):
+        outward_http.check(f"https://{host}/hooks")
+
+
+@pytest.mark.parametrize(
+    "host", ["localhost", "LOCALHOST.", "db", "redis.internal", "metadata.google.internal", "nas.local", "a.localhost"]
+)
+def test_a_name_of_a_local_network_is_refused_before_it_is_called(monkeypatch, host):
+    with pytest.raises(outward_http.Forbidden, match="isn't on the public internet"):
+        outward_http.check(f"https://{host}/hooks")
+
+
+def test_checking_an_address_asks_nobody(monkeypatch):
+    asked, real = [], socket.getaddrinfo
+    monkeypatch.setattr(
+        socket, "getaddrinfo", lambda *said, **more: (asked.append(more["flags"]), real(*said, **more))[1]
+    )
+
+    outward_http.check("https://hooks.example.test/hooks")
+
+    assert asked == [socket.AI_NUMERICHOST]
+
+
+def test_in_development_this_machine_has_a_name(loopback):
+    outward_http.check("http://localhost:8000/hooks")
+    with pytest.raises(outward_http.Forbidden):
+        outward_http.check("http://10.0.0.1:8000/hooks")
+
+
 def test_one_forbidden_address_among_public_ones_is_enough(names):
     names["hooks.example"] = [["1.1.1.1", "10.0.0.1"]]
 
-    with pytest.raises(outward_http.Forbidden):
-        outward_http.check("https://hooks.example/")
+    assert post("https://hooks.example/").error == "The host hooks.example isn't on the public internet."
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,15 @@
 """What docs/webhooks.md says, done."""
 
+import json
 import re
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
 
-from kaanha.webhooks.models import Kind
-from tests.webhooks.conftest import happen, sweep
+from kaanha.webhooks.models import Endpoint, Kind
+from tests.webhooks.conftest import NOW, happen, sweep
 
 TEXT = (Path(__file__).resolve().parents[2] / "docs/webhooks.md").read_text(encoding="utf-8")
 
@@ -27,6 +30,40 @@ def test_the_published_snippet_knows_our_signature_from_others(receiver, endpoin
     assert not is_from_kaanha(request.body + b" ", signature, endpoint.secret)
     assert not is_from_kaanha(request.body, signature, "whsec_another")
     assert not is_from_kaanha(request.body, "", endpoint.secret)
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="needs Node.js")
+def test_the_published_javascript_does_too():
+    (snippet,) = re.findall(r"```js\n(.*?)```", TEXT, re.DOTALL)
+    body = '{"data":"Été"}'.encode()
+    endpoint = Endpoint(secret="whsec_sample")
+    asked = [
+        (body, endpoint.signature(body), "whsec_sample"),
+        (body + b" ", endpoint.signature(body), "whsec_sample"),
+        (body, endpoint.signature(body), "whsec_another"),
+        (body, "", "whsec_sample"),
+    ]
+    told = [[list(body), signature, secret] for body, signature, secret in asked]
+    ask = f"{json.dumps(told)}.map(([body, ...rest]) => isFromKaanha(Buffer.from(body), ...rest))"
+
+    ran = subprocess.run(
+        ["node", "-e", f"{snippet}console.log(JSON.stringify({ask}))"], capture_output=True, check=True
+    )
+
+    assert json.loads(ran.stdout) == [True, False, False, False]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_batch_looks_as_documented(receiver, endpoint):
+    [documented] = [
+        json.loads(block) for block in re.findall(r"```json\n(.*?)```", TEXT, re.DOTALL) if "events" in block
+    ]
+    Endpoint.objects.update(batched=True)
+    happen(endpoint.organization, at=NOW)
+    sweep()
+
+    [sent] = json.loads(receiver.requests[0].body)["events"]
+    assert list(sent) == list(documented["events"][0])
 
 
 def test_every_event_is_documented():
