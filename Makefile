@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test chaos lint lock clean
+.PHONY: help demo run test chaos fuzz lint lock clean
 
 help:  ## list these commands
 	@sed -n 's/^\([a-z]*\):.*  ## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -21,6 +21,9 @@ test: .venv/.ready  ## run all tests on real PostgreSQL and Redis
 
 chaos: .venv/.ready  ## kill parts of a working Kaanha for nine minutes and count what is wrong (ARGS="--seed 7 --minutes 3")
 	@$(BIN)/python -m tests.scenarios.chaos $(ARGS)
+
+fuzz: .venv/.ready  ## send the API thousands of requests that follow or break its document (FUZZ_EXAMPLES=100 for each)
+	FUZZ_EXAMPLES=$${FUZZ_EXAMPLES:-100} $(BIN)/python -m pytest -q tests/test_fuzzing.py
 
 lint: .venv/.ready  ## check style, types and migrations
 	$(BIN)/ruff check .
