@@ -10,11 +10,9 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.apps import apps
 from django.conf import settings
 from django.db import connection, models
 from django.db.migrations.executor import MigrationExecutor
-from django.db.models.functions import Cast
 from redis import Redis
 from redis.exceptions import RedisError
 
@@ -22,9 +20,8 @@ from broadcasts import lock
 from broadcasts.models import Broadcast, PauseReason
 from broadcasts.models import Status as BroadcastStatus
 from contacts.models import ContactEvent
+from kaanha import secret_rotation
 from kaanha.inbound.models import Callback
-from kaanha.lib.errors import Refusal
-from kaanha.lib.secrets import SecretField, decrypt
 from kaanha.messaging import counting
 from kaanha.messaging.models import Dispatch, DispatchCount, Message, SendSlot, Status, UnmatchedReceipt
 from kaanha.messaging.sweeping import LISTED_AFTER
@@ -267,15 +264,20 @@ def locks(_now: datetime) -> Iterator[Finding]:
 
 
 def secrets(_now: datetime) -> Iterator[Finding]:
-    for model in apps.get_models():
-        for field in model._meta.local_fields:
-            if isinstance(field, SecretField) and (count := _unreadable(model, field.name)):
-                yield Finding(
-                    "secrets_unreadable", ERROR, count,
-                    f"{_count(count, 'secret')} of {model._meta.verbose_name_plural} ({field.verbose_name}) "
-                    "can't be decrypted.",
-                    "Add the key that encrypted them to ENCRYPTION_KEYS, or enter them anew.",
-                )  # fmt: skip
+    for count in secret_rotation.rotate(write=False, limit=LOOKED_AT):
+        if count.unreadable:
+            yield Finding(
+                "secrets_unreadable", ERROR, count.unreadable,
+                f"{_count(count.unreadable, 'row')} of {count.model} with a secret that can't be decrypted.",
+                "Add the key that encrypted it to ENCRYPTION_KEYS, or enter it anew. Which: python manage.py "
+                "rotate_secrets --check",
+            )  # fmt: skip
+        if count.old:
+            yield Finding(
+                "secrets_under_old_keys", WARNING, count.old,
+                f"{_count(count.old, 'row')} of {count.model} with a secret under an old key.",
+                "Run: python manage.py rotate_secrets. Until then no key may be removed from ENCRYPTION_KEYS.",
+            )  # fmt: skip
 
 
 def templates(_now: datetime) -> Iterator[Finding]:
@@ -374,19 +376,6 @@ def _stands_still(dispatch: Dispatch, now: datetime) -> bool:
         return False
     busy = SendSlot.objects.filter(phone_number=dispatch.phone_number_id, leased_until__gt=now).exists()
     return not busy and not dispatch.messages.filter(lease_until__isnull=False).exists()
-
-
-def _unreadable(model: type[models.Model], name: str) -> int:
-    stored = model._default_manager.annotate(stored=Cast(name, models.TextField())).values_list("stored", flat=True)
-    return sum(not _opens(text) for text in stored[:LOOKED_AT] if text)
-
-
-def _opens(text: str) -> bool:
-    try:
-        decrypt(text)
-    except Refusal:
-        return False
-    return True
 
 
 def _redis() -> Redis:

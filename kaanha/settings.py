@@ -18,6 +18,7 @@ BASE_DIR = Path(__file__).resolve().parent.parent
 if (BASE_DIR / ".env").exists():
     env.read_env(BASE_DIR / ".env")
 
+SHORTEST_KEY = 32  # letters: 24 random bytes as secrets.token_urlsafe writes them
 PRODUCTION = environment.choice("KAANHA_ENV", ("development", "production"), default="development") == "production"
 
 
@@ -32,11 +33,25 @@ def secret(name: str, development: str) -> str:
     return value
 
 
+def encryption_keys() -> list[str]:
+    """The keys by commas, blanks around them left out. A development default may be there to be rotated away from."""
+    default = "development-only-encryption-key"
+    keys = [key.strip() for key in secret("ENCRYPTION_KEYS", default).split(",")]
+    if "" in keys:
+        raise ImproperlyConfigured("ENCRYPTION_KEYS holds an empty key: put one comma between two keys, and none else.")
+    if PRODUCTION and (keys[0] == default or len(keys[0]) < SHORTEST_KEY):
+        raise ImproperlyConfigured(
+            f"The first of ENCRYPTION_KEYS is the development default, or shorter than {SHORTEST_KEY} letters. Put a "
+            "random one in front (python -c 'import secrets; print(secrets.token_urlsafe(48))')."
+        )
+    return keys
+
+
 # --- secrets -----------------------------------------------------------------------------------------------------
 
 SECRET_KEY = secret("SECRET_KEY", "development-only-secret-key-of-kaanha-never-for-production")
 # The keys that encrypt tokens and secrets in the database: the first encrypts, all of them decrypt.
-ENCRYPTION_KEYS = secret("ENCRYPTION_KEYS", "development-only-encryption-key").split(",")
+ENCRYPTION_KEYS = encryption_keys()
 # The key behind public ids. Changing it changes every id that other systems have stored: it stays for ever.
 PUBLIC_ID_KEY = secret("PUBLIC_ID_KEY", "development-only-public-id-key")
 

@@ -12,7 +12,7 @@ from redis import Redis
 from broadcasts import lock
 from broadcasts.models import PauseReason, Status
 from contacts.models import ContactEvent
-from kaanha import diagnosis
+from kaanha import diagnosis, secret_rotation
 from kaanha.inbound.models import Callback
 from kaanha.lib.errors import Refusal
 from kaanha.messaging import counting, holding
@@ -235,9 +235,22 @@ def test_secrets_under_a_lost_key_are_counted(settings, now):
     BusinessAccountFactory()
     settings.ENCRYPTION_KEYS = ["another"]
 
-    found = diagnosis.examine(now=now).findings
-    assert {(finding.code, finding.count) for finding in found} == {("secrets_unreadable", 1)}
-    assert len(found) == 3  # access token, app secret, verify token
+    found = {(one.code, one.severity, one.count, one.message) for one in diagnosis.examine(now=now).findings}
+    assert found == {
+        ("secrets_unreadable", "error", 1, f"1 row of whatsapp.{model} with a secret that can't be decrypted.")
+        for model in ("BusinessAccount", "MetaApp")
+    }
+
+
+def test_secrets_under_an_old_key_ask_for_their_rotation(settings, now):
+    EndpointFactory()
+    settings.ENCRYPTION_KEYS = ["new", *settings.ENCRYPTION_KEYS]
+    EndpointFactory()
+
+    assert (only(now).code, only(now).severity, only(now).count) == ("secrets_under_old_keys", "warning", 1)
+    assert only(now).action.startswith("Run: python manage.py rotate_secrets.")
+    secret_rotation.rotate()
+    assert codes(now) == []
 
 
 @pytest.mark.parametrize("status", [Status.SCHEDULED, Status.QUEUED])

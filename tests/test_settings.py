@@ -135,3 +135,15 @@ def test_with_every_secret_production_starts_and_is_fit_to_deploy():
     done = check("--deploy", "--fail-level", "WARNING")
 
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("keys", ["y" * 60 + ",", ",", "y" * 60 + ",,old"])
+def test_an_empty_key_is_no_key(keys):
+    assert check(ENCRYPTION_KEYS=keys).stderr.startswith("ENCRYPTION_KEYS holds an empty key")
+
+
+def test_the_first_key_is_no_guess():
+    assert check(ENCRYPTION_KEYS="y" * 31).stderr.startswith("The first of ENCRYPTION_KEYS is")
+    assert check(ENCRYPTION_KEYS="development-only-encryption-key,y").returncode == 2
+    # it may be there to be rotated away from
+    assert check(ENCRYPTION_KEYS="y" * 32 + " , development-only-encryption-key").returncode == 0

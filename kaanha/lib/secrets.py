@@ -27,6 +27,15 @@ def decrypt(token: str) -> str:
         ) from error
 
 
+def under_first_key(token: str) -> bool:
+    """Whether the first key opens it: what it doesn't open is older, or of a key that is lost."""
+    try:
+        _fernet(tuple(settings.ENCRYPTION_KEYS[:1])).decrypt(token.encode())
+    except InvalidToken:
+        return False
+    return True
+
+
 @lru_cache(maxsize=8)
 def _fernet(keys: tuple[str, ...]) -> MultiFernet:
     # A key may be any text: its digest has the length that Fernet wants.
