@@ -47,6 +47,7 @@ CHUNK = 10_000  # contacts of a bulk action in one statement
 SHOWN = 50  # lines of a history, remarks of an import
 HOLDERS = 10_000  # a tag's holders are counted up to here
 CHIPS = 4  # tags in a line of the list
+NAME_BYTES = 200  # of an uploaded file's name
 UPLOAD_MB = 10  # a larger file is imported by command
 
 
@@ -661,7 +662,7 @@ def _import(organization: Organization, said: dict[str, Any], *, by: Any) -> imp
     """Run the import over a copy of the upload: it is read more than once."""
     upload: UploadedFile = said["file"]
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / Path(upload.name or "contacts.csv").name
+        path = Path(folder) / _file_name(upload.name or "contacts.csv")
         with path.open("wb") as copy:
             for chunk in upload.chunks():
                 copy.write(chunk)
@@ -675,6 +676,11 @@ def _import(organization: Organization, said: dict[str, Any], *, by: Any) -> imp
             dry_run=said["only_check"],
             default_country=said["default_country"],
         )
+
+
+def _file_name(name: str) -> str:
+    """The last part of the name, as long as file systems take it: its end, with the extension."""
+    return Path(name).name.encode()[-NAME_BYTES:].decode(errors="ignore")
 
 
 def _remarks(upload: Import) -> Section:

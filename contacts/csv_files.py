@@ -20,12 +20,27 @@ SAMPLE = 64 * 1024  # bytes that tell what kind of file it is
 ROW_LINES = 50  # a quoted cell longer than this is a forgotten quote
 ROW_LETTERS = 100_000
 UTF_8 = ("utf-8", "utf-8-sig")
+# How files begin that aren't text. Source: "List of file signatures", and the formats' own specifications.
 NO_TEXT = {
     b"PK\x03\x04": "an Excel workbook or a zip archive",
+    b"PK\x05\x06": "an empty zip archive",
     b"\xd0\xcf\x11\xe0": "an old Excel workbook",
     b"%PDF": "a PDF",
+    b"{\\rtf": "a Word document",
     b"\x1f\x8b": "a gzip archive",
+    b"7z\xbc\xaf\x27\x1c": "a 7-Zip archive",
+    b"Rar!": "a RAR archive",
+    b"\xfd7zXZ": "an xz archive",
+    b"\x89PNG": "a picture",
+    b"\xff\xd8\xff": "a picture",
+    b"GIF8": "a picture",
+    b"\x7fELF": "a program",
+    b"#!/": "a program",
+    b"SQLite format 3": "a database",
+    b"PAR1": "a Parquet file",
 }
+# Beginnings that a header may have too: what they begin is no text where a zero byte follows.
+NO_TEXT_WITH_ZEROS = {b"MZ": "a program", b"BZh": "a bzip2 archive", b"RIFF": "a picture or a recording"}
 BYTE_ORDER_MARKS = {
     codecs.BOM_UTF8: "utf-8-sig",
     codecs.BOM_UTF32_LE: "utf-32",  # before UTF-16, whose mark it begins with
@@ -118,9 +133,8 @@ def _encoding_of(raw: BinaryIO, name: str, given: str | None) -> str:
     sample = raw.read(SAMPLE)
     if not sample:
         raise Refusal(f"{name} is empty. Its first line must name the columns, such as: phone,name,email,tags,optedIn")
-    for magic, kind in NO_TEXT.items():
-        if sample.startswith(magic):
-            raise Refusal(f"{name} is {kind}, not a CSV file. Open it and save it as CSV UTF-8.")
+    if kind := _kind(sample):
+        raise Refusal(f"{name} is {kind}, not a CSV file. Open it and save it as CSV UTF-8.")
     if given:
         return _known_encoding(given)
     for mark, encoding in BYTE_ORDER_MARKS.items():
@@ -129,6 +143,14 @@ def _encoding_of(raw: BinaryIO, name: str, given: str | None) -> str:
     if sample.count(0) * 20 > len(sample):
         _refuse_zeros(sample, name)
     return "utf-8"
+
+
+def _kind(sample: bytes) -> str:
+    """What a file that begins like this is, where it is no CSV by its content, whatever its name says; else empty."""
+    known = NO_TEXT | (NO_TEXT_WITH_ZEROS if b"\0" in sample else {})
+    if sample.removeprefix(codecs.BOM_UTF8).lstrip().startswith(b"<"):
+        return "a web page or XML"
+    return next((kind for magic, kind in known.items() if sample.startswith(magic)), "")
 
 
 def _known_encoding(given: str) -> str:

@@ -12,7 +12,7 @@ from rest_framework.request import Request
 from rest_framework.views import APIView
 
 from contacts import api as contacts
-from kaanha import api_docs, contact_api
+from kaanha import api_docs, contact_api, request_limits
 from kaanha.lib import api_errors
 from kaanha.whatsapp.api import StatusAPI
 from sequences.enroll_api import EnrollAPI
@@ -55,9 +55,11 @@ urlpatterns = [
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponseBase:
-    """400 for what Django refuses before any view, such as a wrong Host."""
+    """400 for what Django refuses before any view, such as a wrong Host; 413 for a form that is too large."""
     if request.path_info.startswith(PREFIX):
         return api_errors.outside(HTTPStatus.BAD_REQUEST)
+    if isinstance(exception, request_limits.TOO_MUCH):
+        return request_limits.too_much(request)
     return defaults.bad_request(request, exception)
 
 

@@ -83,6 +83,11 @@ SESSION_COOKIE_AGE = int(timedelta(hours=24).total_seconds())
 X_FRAME_OPTIONS = "DENY"
 SECURE_REFERRER_POLICY = SECURE_CROSS_ORIGIN_OPENER_POLICY = "same-origin"
 
+# Of a page's form. Files have limits of their own: kaanha.request_limits.
+DATA_UPLOAD_MAX_MEMORY_SIZE = 2_621_440
+DATA_UPLOAD_MAX_NUMBER_FIELDS = 2_000
+DATA_UPLOAD_MAX_NUMBER_FILES = 2
+
 ROOT_URLCONF = "kaanha.urls"
 WSGI_APPLICATION = "kaanha.wsgi.application"
 LOGIN_URL = "admin:login"
@@ -126,6 +131,7 @@ MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "kaanha.browser_rules.BrowserRules",
+    "kaanha.request_limits.RequestLimits",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",

@@ -6,10 +6,12 @@ from django.views.generic import RedirectView
 
 from kaanha import api, health
 from kaanha.inbound import views as inbound
+from kaanha.request_limits import found_page
 
 urlpatterns = [
     path("", RedirectView.as_view(pattern_name="admin:index")),
     path("admin/system/", admin.site.admin_view(health.system), name="system"),
+    path("admin/search/", found_page(admin.site.admin_view(admin.site.search))),
     path("admin/", admin.site.urls),
     path("api", api.NothingHereAPI.as_view()),
     path("api/", include(api.urlpatterns)),

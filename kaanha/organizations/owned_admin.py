@@ -13,6 +13,7 @@ from typing import Any, ClassVar, TypeVar
 
 from django.contrib import messages
 from django.contrib.admin import ShowFacets
+from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.admin.widgets import RelatedFieldWidgetWrapper
 from django.core.exceptions import PermissionDenied
 from django.core.paginator import Paginator
@@ -211,6 +212,23 @@ class OwnedAdmin(ModelAdmin):
         obj.save(update_fields=[*(name for name in form.changed_data if name in named), *touched])
 
     # --- lists ---------------------------------------------------------------------------------------------------
+
+    def lookup_allowed(self, lookup: str, value: Any, request: HttpRequest | None = None) -> bool:
+        """What the filters offer, and nothing else of the columns: no patterns, and nothing that isn't shown."""
+        column, _, rest = lookup.partition("__")
+        if column not in {one.name for one in self.opts.get_fields()} and column != "pk":
+            return bool(super().lookup_allowed(lookup, value, request))  # a filter's own name, or nothing at all
+        filters = self.get_list_filter(request) if request else self.list_filter
+        simple = {one.parameter_name for one in filters if hasattr(one, "parameter_name")}
+        offered = {one if isinstance(one, str) else one[0] for one in filters if isinstance(one, str | tuple | list)}
+        return lookup in simple or (column in offered and rest in {"exact", "in", "isnull"})
+
+    def response_action(self, request: HttpRequest, queryset: QuerySet[Any]) -> HttpResponse | None:
+        """404 where what was selected is no row."""
+        if not all(key.isdecimal() for key in request.POST.getlist(ACTION_CHECKBOX_NAME)):
+            raise Http404
+        response: HttpResponse | None = super().response_action(request, queryset)
+        return response
 
     def get_changelist_instance(self, request: HttpRequest) -> Any:
         changes = super().get_changelist_instance(request)

@@ -138,12 +138,29 @@ class TestEncodings:
             (b"PK\x03\x04rest", "an Excel workbook or a zip archive"),
             (b"\xd0\xcf\x11\xe0rest", "an old Excel workbook"),
             (b"%PDF-1.7", "a PDF"),
+            (b"PK\x05\x06" + b"\0" * 18, "an empty zip archive"),
             (b"\x1f\x8b\x08", "a gzip archive"),
+            (b"7z\xbc\xaf\x27\x1c\0\4", "a 7-Zip archive"),
+            (b"\x89PNG\r\n\x1a\n", "a picture"),
+            (b"\xff\xd8\xff\xe0", "a picture"),
+            (b"\x7fELF\x02", "a program"),
+            (b"MZ\x90\0\3", "a program"),
+            (b"#!/bin/sh\n", "a program"),
+            (b"BZh91AY&SY\0", "a bzip2 archive"),
+            (b"RIFF\x24\0\0\0WEBP", "a picture or a recording"),
+            (b"{\\rtf1\\ansi", "a Word document"),
+            (b"SQLite format 3\0", "a database"),
+            (b"\xef\xbb\xbf \n<html><table><td>phone</td>", "a web page or XML"),
+            (b'<?xml version="1.0"?>', "a web page or XML"),
             (b"a\0\0\0b\0\0c" * 10, "not a text file"),
         ],
     )
     def test_what_is_no_text_is_refused_by_name(self, written, content, kind):
         assert kind in refusal(written, content)
+
+    @pytest.mark.parametrize("column", ["MZ", "BZh", "RIFF", "PK", "7z"])
+    def test_a_header_may_begin_like_something_else(self, written, column):
+        assert written(f"{column},phone\na,+1\n").header == [column, "phone"]
 
 
 class TestDelimiters:
