@@ -15,10 +15,14 @@ from contacts import api as contacts
 from kaanha import api_docs, contact_api, request_limits
 from kaanha.lib import api_errors
 from kaanha.whatsapp.api import StatusAPI
+from sequences import api as sequences
+from sequences import enrollment_api as enrollments
 from sequences.enroll_api import EnrollAPI
 
 PREFIX = "/api/"
 CONTACT = "contacts/(?P<contact>[^/]+)"
+SEQUENCE = "sequences/(?P<sequence>[^/]+)"
+ENROLLMENT = "enrollments/(?P<enrollment>[^/]+)"
 
 
 class NothingHereAPI(APIView):
@@ -49,7 +53,23 @@ urlpatterns = [
     at(f"{CONTACT}/timeline", contact_api.TimelineAPI, "contact_timeline"),
     at("tags", contacts.TagsAPI, "tags"),
     at("tags/(?P<tag>[^/]+)", contact_api.TagAPI, "tag"),
+    at("sequences", sequences.SequencesAPI, "sequences"),
     at("sequences/enroll", EnrollAPI, "enroll"),
+    at(SEQUENCE, sequences.SequenceAPI, "sequence"),
+    at(f"{SEQUENCE}/activate", sequences.SequenceActivateAPI, "sequence_activate"),
+    at(f"{SEQUENCE}/publish", sequences.SequencePublishAPI, "sequence_publish"),
+    at(f"{SEQUENCE}/pause", sequences.SequencePauseAPI, "sequence_pause"),
+    at(f"{SEQUENCE}/resume", sequences.SequenceResumeAPI, "sequence_resume"),
+    at(f"{SEQUENCE}/archive", sequences.SequenceArchiveAPI, "sequence_archive"),
+    at(f"{SEQUENCE}/move", sequences.SequenceMoveAPI, "sequence_move"),
+    at(f"{SEQUENCE}/stats", sequences.SequenceStatsAPI, "sequence_stats"),
+    at(f"{SEQUENCE}/revisions", sequences.RevisionsAPI, "sequence_revisions"),
+    at(f"{SEQUENCE}/revisions/(?P<number>[^/]+)", sequences.RevisionAPI, "sequence_revision"),
+    at("enrollments", enrollments.EnrollmentsAPI, "enrollments"),
+    at(ENROLLMENT, enrollments.EnrollmentAPI, "enrollment"),
+    at(f"{ENROLLMENT}/pause", enrollments.EnrollmentPauseAPI, "enrollment_pause"),
+    at(f"{ENROLLMENT}/resume", enrollments.EnrollmentResumeAPI, "enrollment_resume"),
+    at(f"{ENROLLMENT}/cancel", enrollments.EnrollmentCancelAPI, "enrollment_cancel"),
     re_path(r"^[\s\S]*$", NothingHereAPI.as_view()),
 ]
 

@@ -10,6 +10,7 @@ from django.db import transaction
 from contacts import tagging
 from contacts.models import Tag
 from kaanha.lib.errors import Refusal
+from kaanha.organizations import audit
 from kaanha.organizations.models import Organization
 from kaanha.whatsapp.models import PhoneNumber
 from sequences import trees
@@ -27,6 +28,7 @@ def create(organization: Organization, said: Mapping[str, Any]) -> Sequence:
             sequence.phone_number = _first_number(organization)
         _apply(sequence, said)
         sequence.save(force_insert=True)
+        audit.record("sequence.created", sequence)
     return sequence
 
 
@@ -44,6 +46,7 @@ def edit(sequence: Sequence, said: Mapping[str, Any], *, versions: Container[str
         _apply(held, said)
         if changed := [column for column, value in _columns(held).items() if before[column] != value]:
             held.save(update_fields=[*changed, "updated_at"])
+            audit.record("sequence.changed", held, fields=changed)
     return held
 
 
@@ -56,6 +59,7 @@ def delete(sequence: Sequence, *, versions: Container[str] | None) -> None:
                 f"Sequence {held.name!r} has been activated: its numbers and what it sent stay. Archive it instead.",
                 code="wrong_status",
             )
+        audit.record("sequence.deleted", held)
         held.delete()
 
 

@@ -8,6 +8,7 @@ from django.db import transaction
 
 from kaanha.lib.errors import Refusal
 from kaanha.messaging import queueing
+from kaanha.organizations import audit
 from sequences import exiting
 from sequences.models import INSIDE, Enrollment, EnrollmentStatus, ExitReason
 
@@ -18,6 +19,7 @@ def pause(enrollment: Enrollment, *, now: datetime) -> None:
         held = _locked(enrollment, {EnrollmentStatus.ACTIVE}, "paused")
         Enrollment.objects.filter(pk=held.pk).update(status=EnrollmentStatus.PAUSED)
         queueing.put_off(_messages(held), until=None, now=now)
+        audit.record("enrollment.paused", enrollment)
     enrollment.refresh_from_db()
 
 
@@ -27,13 +29,16 @@ def resume(enrollment: Enrollment, *, now: datetime) -> None:
         held = _locked(enrollment, {EnrollmentStatus.PAUSED}, "resumed")
         Enrollment.objects.filter(pk=held.pk).update(status=EnrollmentStatus.ACTIVE)
         queueing.put_off(_messages(held), until=now, now=now)
+        audit.record("enrollment.resumed", enrollment)
     enrollment.refresh_from_db()
 
 
 def cancel(enrollment: Enrollment, *, now: datetime) -> None:
     """End this person's way; a message of it that is still queued is withdrawn. Refusal when it has ended already."""
-    if not exiting.end({enrollment.pk: ExitReason.CANCELED}, now=now):
-        _refuse(enrollment, "canceled")
+    with transaction.atomic():
+        if not exiting.end({enrollment.pk: ExitReason.CANCELED}, now=now):
+            _refuse(enrollment, "canceled")
+        audit.record("enrollment.canceled", enrollment)
     enrollment.refresh_from_db()
 
 

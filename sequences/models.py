@@ -350,6 +350,8 @@ class Enrollment(OwnedModel):
                 name="enrollment_loose_end",
                 condition=Q(status__in=[EnrollmentStatus.PAUSED, EnrollmentStatus.EXITED], message__isnull=False),
             ),
+            # the list of all in the API
+            models.Index(fields=["organization", "id"], name="enrollment_list"),
             # the contact's page; whom an event of the contact concerns
             models.Index(fields=["contact"], name="enrollment_contact"),
             # the list by reason, and of those who are paused

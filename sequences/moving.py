@@ -19,6 +19,7 @@ from django.db.models import Count
 from kaanha.lib.errors import Refusal
 from kaanha.messaging import queueing
 from kaanha.messaging.models import SkipReason
+from kaanha.organizations import audit
 from sequences import locks, tree_times, trees
 from sequences.counting import Tally
 from sequences.models import Outcome, Revision, Sequence, Status, Step, WhenLate
@@ -69,6 +70,7 @@ def move(sequence: Sequence, *, now: datetime) -> Moved:
     turns = _Turns(now)
     moved = sum(_all(partial(_move, way, newest, turns, now=now)) for way in ways(newest, standing(newest)))
     moved += sum(_all(partial(_catch_up, step, old, newest)) for step, old in _left_behind(newest))
+    audit.record("sequence.moved", held, revision=newest.number, people=moved)
     return Moved(moved, standing(newest).total())
 
 

@@ -52,8 +52,8 @@ def resume(sequence: Sequence, *, now: datetime) -> None:
         audit.record("sequence.resumed", sequence)
 
 
-def archive(sequence: Sequence, *, now: datetime) -> int:
-    """End it for good, for everybody inside, too; how many those were."""
+def archive(sequence: Sequence, *, now: datetime, most: int | None = None) -> int:
+    """End it for good, for everybody inside, too; how many those were. With `most` the sweep sees to the others."""
     with transaction.atomic():
         locks.have_alone(sequence.pk)
         sequence.move(Status.ARCHIVED, archived_at=now, paused_at=None, spread_asked_at=None, exit_up_to=EVERYBODY)
@@ -61,7 +61,7 @@ def archive(sequence: Sequence, *, now: datetime) -> int:
             holding.cancel(dispatch.pk, now=now)
         Intake.objects.filter(sequence=sequence, finished_at=None).update(finished_at=now)
         audit.record("sequence.archived", sequence)
-    return _finish_exit(sequence.pk, now=now)
+    return _finish_exit(sequence.pk, now=now, most=most)
 
 
 def cancel_everybody(sequence: Sequence, *, now: datetime) -> int:
@@ -137,7 +137,7 @@ def _owner(dispatch: int) -> int:
     return Sequence.objects.filter(revisions__steps__dispatch=dispatch).values_list("pk", flat=True)[0]
 
 
-def _finish_exit(key: int, *, now: datetime) -> int:
+def _finish_exit(key: int, *, now: datetime, most: int | None = None) -> int:
     sequence = Sequence.objects.get(pk=key)
     if sequence.exit_up_to is None:
         return 0
@@ -146,6 +146,8 @@ def _finish_exit(key: int, *, now: datetime) -> int:
     ended = 0
     while part := exiting.everybody(key, sequence.exit_up_to, reason, now=now):
         ended += part
+        if most is not None and ended >= most:
+            return ended
     with transaction.atomic():
         locks.have_alone(key)
         done = Sequence.objects.filter(pk=key, exit_up_to=sequence.exit_up_to).update(exit_up_to=None)

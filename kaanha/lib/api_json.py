@@ -112,6 +112,10 @@ class Body(Serializer[Any]):
         return super().to_internal_value(data)
 
 
+class Nothing(Body):
+    """For an act that needs no more said: an empty body, or none."""
+
+
 def camel(name: str) -> str:
     """`opted_in` as `optedIn`, `source_` as `source`."""
     first, *others = name.removesuffix("_").split("_")
