@@ -102,8 +102,8 @@ def _replace(model: type[models.Model], column: SecretField, fresh: list[tuple[i
     keys, read, written = zip(*fresh, strict=True)
     quoted = {
         "table": connection.ops.quote_name(model._meta.db_table),
-        "key": connection.ops.quote_name(model._meta.pk.column),
-        "column": connection.ops.quote_name(column.column),
+        "key": connection.ops.quote_name(str(model._meta.pk.column)),
+        "column": connection.ops.quote_name(str(column.column)),
     }
     with connection.cursor() as cursor:
         cursor.execute(_REPLACE.format(**quoted), [list(keys), list(read), list(written)])
