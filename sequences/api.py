@@ -43,8 +43,7 @@ LAST_REVISION = 2**31 - 1
 EXAMPLE = {
     "name": "Basket",
     "trigger": "tag_added",
-    "tag": "basket",
-    "exitTag": "purchased",
+    "tag": "VIP",
     "steps": [
         {"id": "saved", "type": "message", "template": "cart_saved"},
         {"id": "pause", "type": "delay", "delay": {"days": 2}},
@@ -226,7 +225,14 @@ class SequenceAPI(SequenceAreaAPI):
         """A sequence with its draft."""
         return self.shown(self.sequence(sequence))
 
-    @described("sequences_update", body=SequenceChange, answers={200: SequenceShown}, errors=(404, 409), versioned=True)
+    @described(
+        "sequences_update",
+        body=SequenceChange,
+        answers={200: SequenceShown},
+        errors=(404, 409),
+        versioned=True,
+        example={"name": "Basket", "exitOnReply": True, "lateLimit": {"hours": 12}, "whenLate": "skip"},
+    )
     def patch(self, request: Request, sequence: str) -> Response:
         """Change what is sent.
 
@@ -248,7 +254,14 @@ class SequenceAPI(SequenceAreaAPI):
 class SequenceActivateAPI(SequenceAreaAPI):
     """`/api/sequences/{id}/activate`."""
 
-    @described("sequences_activate", body=Activation, answers={200: SequenceShown}, errors=(404, 409), versioned=True)
+    @described(
+        "sequences_activate",
+        body=Activation,
+        answers={200: SequenceShown},
+        errors=(404, 409),
+        versioned=True,
+        example={"enrollHolders": False},
+    )
     def post(self, request: Request, sequence: str) -> Response:
         """Publish the draft as the first revision and let people in.
 

@@ -20,7 +20,7 @@ PLACES = {
     "broadcast": "bc",
     "message": "msg",
     "sequence": "seq",
-    "revision": "rev",
+    "number": "number",
     "enrollment": "enr",
     "endpoint": "whe",
     "delivery": "whd",
@@ -52,7 +52,8 @@ class World:
 
     @property
     def ids(self):
-        return {kind: row.public_id for kind, row in self.rows.items()}
+        # Revisions are known by their numbers.
+        return {kind: row.public_id for kind, row in self.rows.items()} | {"number": "1"}
 
     def enroll(self):
         """Activate the sequence, and enroll somebody in it."""
