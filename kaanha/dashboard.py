@@ -18,7 +18,7 @@ from broadcasts.models import Broadcast, Status
 from contacts.models import Contact
 from kaanha.messaging import counting
 from kaanha.messaging.counting import Funnel
-from kaanha.messaging.models import DispatchCount
+from kaanha.messaging.models import Dispatch, DispatchCount
 from kaanha.organizations import access
 from kaanha.organizations.access import Access, Area
 from kaanha.organizations.models import Organization, OwnedQuerySet
@@ -105,8 +105,8 @@ def _campaigns(current: Access, *, now: datetime) -> dict[str, Any]:
 
 
 def last_days(organization: Organization | None, *, since: datetime) -> Funnel:
-    """The sum of everything that was dispatched since then, from the counters. One query."""
-    rows = DispatchCount.objects.filter(dispatch__created_at__gte=since)
+    """The sum of everything that was dispatched since then but tests, from the counters. One query."""
+    rows = DispatchCount.objects.filter(dispatch__created_at__gte=since).exclude(dispatch__kind=Dispatch.Kind.TEST)
     if organization is not None:
         rows = rows.filter(dispatch__organization=organization)
     sums = rows.aggregate(**{column: Sum(F(column), default=0) for column in counting.COLUMNS})

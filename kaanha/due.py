@@ -69,6 +69,7 @@ def _once(now: datetime, *, seconds: float) -> Counter[str]:
         callbacks=applying.apply_open(now=now),
         leases_ended=sweeping.expire_leases(now=now),
         canceled=sweeping.skip_canceled(now=now),
+        given_up=sweeping.give_up_held(now=now),
         receipts_matched=receipts.apply_kept(now=now),
     )
     done.update(sequences.sweep(now=now, until=now + SLICE))

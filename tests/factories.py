@@ -7,7 +7,7 @@ from factory.django import DjangoModelFactory
 
 from broadcasts.models import Broadcast
 from contacts.models import Contact, Tag
-from kaanha.messaging.models import Dispatch, Message
+from kaanha.messaging.models import Dispatch, Message, Status
 from kaanha.organizations.models import Membership, Organization, Role, User
 from kaanha.webhooks.models import Endpoint, Kind
 from kaanha.whatsapp.models import BusinessAccount, MetaApp, PhoneNumber, Portfolio
@@ -128,6 +128,12 @@ class MessageFactory(DjangoModelFactory[Message]):
 
     class Meta:
         model = Message
+
+    status = Status.QUEUED
+    failed_at = factory.LazyAttribute(lambda message: EPOCH if message.status == Status.FAILED else None)
+    closed_at = factory.LazyAttribute(
+        lambda message: EPOCH if message.status in (Status.SKIPPED, Status.UNCONFIRMED) else None
+    )
 
     organization = factory.SubFactory(OrganizationFactory)
     dispatch = factory.SubFactory(DispatchFactory, organization=factory.SelfAttribute("..organization"))

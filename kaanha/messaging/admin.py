@@ -21,6 +21,7 @@ KINDS: dict[str, str] = {
     Dispatch.Kind.BROADCAST: "this broadcast",
     Dispatch.Kind.STEP: "this step",
     Dispatch.Kind.API: "this request",
+    Dispatch.Kind.TEST: "this test",
 }
 DIGITS = 10  # a code of Meta's fits an integer column
 

@@ -30,14 +30,18 @@ from templates_app.models import MessageTemplate
 logger = logging.getLogger(__name__)
 
 
+# {dispatch: how its template is filled}
+Variables = Mapping[int, dict[str, Any]]
+
+
 @dataclass(frozen=True, slots=True)
 class Live:
     """A dispatch of a phone number with rows that are due."""
 
     id: int
+    kind: str
     lane: str
     when_capped: str
-    variables: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +91,8 @@ class _Case:
     filler: rendering.Filler
 
     @property
-    def is_marketing(self) -> bool:
-        return policy.is_marketing(self.template.category)
+    def needs_cap(self) -> bool:
+        return policy.is_capped(self.template.category, self.dispatch.kind)
 
 
 def live(phone_number_id: int, *, now: datetime) -> list[Live]:
@@ -98,7 +102,7 @@ def live(phone_number_id: int, *, now: datetime) -> list[Live]:
     """
     with connection.cursor() as cursor:
         cursor.execute(_LIVE, [now, phone_number_id])
-        return [Live(key, lane, capped, json.loads(variables)) for key, lane, capped, variables in cursor.fetchall()]
+        return [Live(*columns) for columns in cursor.fetchall()]
 
 
 def numbers_with_work(*, now: datetime) -> list[int]:
@@ -117,8 +121,9 @@ def claim(dispatches: Collection[Live], *, limit: int, now: datetime, within: re
     """
     found = {dispatch.id: dispatch for dispatch in _some(dispatches, limit)}
     with transaction.atomic(durable=True):
-        candidates = _take(_lock_open(found), limit=limit, now=now)
-        return _judge(candidates, found, now=now, within=within) if candidates else Claim()
+        variables = _lock_open(found)
+        candidates = _take(_lanes(variables, found), limit=limit, now=now)
+        return _judge(candidates, found, variables, now=now, within=within) if candidates else Claim()
 
 
 def _some(dispatches: Collection[Live], limit: int) -> list[Live]:
@@ -129,11 +134,15 @@ def _some(dispatches: Collection[Live], limit: int) -> list[Live]:
     return sorted(shuffled, key=lambda one: one.lane != Dispatch.Lane.UTILITY)[:limit]
 
 
-def _lock_open(found: Mapping[int, Live]) -> list[list[int]]:
-    """The dispatches that are still open, utility first; share-locked: a hold waits for us, or we for it."""
+def _lock_open(found: Mapping[int, Live]) -> Variables:
+    """The dispatches that are still open, with their variables; share-locked: a hold waits for us, or we for it."""
     with connection.cursor() as cursor:
         cursor.execute(_LOCK, [list(found)])
-        keys = [key for (key,) in cursor.fetchall()]
+        return {key: json.loads(variables) for key, variables in cursor.fetchall()}
+
+
+def _lanes(keys: Iterable[int], found: Mapping[int, Live]) -> list[list[int]]:
+    """The dispatches by their lanes, utility first."""
     return [
         [key for key in keys if found[key].lane == lane] for lane in (Dispatch.Lane.UTILITY, Dispatch.Lane.MARKETING)
     ]
@@ -151,17 +160,22 @@ def _take(lanes: Iterable[list[int]], *, limit: int, now: datetime) -> list[_Can
 
 
 def _judge(
-    candidates: list[_Candidate], found: Mapping[int, Live], *, now: datetime, within: reach.Limit | None
+    candidates: list[_Candidate],
+    found: Mapping[int, Live],
+    variables: Variables,
+    *,
+    now: datetime,
+    within: reach.Limit | None,
 ) -> Claim:
     claimed = Claim()
-    cases = _one_marketing_each(_cases(candidates, found, claimed.trouble))
-    reserved = caps.take({case.row.contact_id: case.row.id for case in cases if case.is_marketing}, now=now)
+    cases = _one_marketing_each(_cases(candidates, found, variables, claimed.trouble))
+    reserved = caps.take({case.row.contact_id: case.row.id for case in cases if case.needs_cap}, now=now)
     people = addressees([case.row.contact_id for case in cases])
     token = secrets.randbits(62)
     skipped: list[tuple[_Case, SkipReason]] = []
     held_back = 0
     for case in cases:
-        capped = case.is_marketing and case.row.contact_id not in reserved
+        capped = case.needs_cap and case.row.contact_id not in reserved
         decision = _decide(case, people.get(case.row.contact_id), capped=capped, token=token)
         if isinstance(decision, Envelope):
             claimed.envelopes.append(decision)
@@ -178,14 +192,17 @@ def _judge(
     return claimed
 
 
-def _cases(candidates: list[_Candidate], found: Mapping[int, Live], trouble: dict[int, str]) -> list[_Case]:
+def _cases(
+    candidates: list[_Candidate], found: Mapping[int, Live], variables: Variables, trouble: dict[int, str]
+) -> list[_Case]:
     """The candidates whose template can be sent; the dispatches of the others go to `trouble` with the reason."""
     templates = MessageTemplate.objects.in_bulk({row.template_id for row in candidates})
     fillers: dict[tuple[int, int], rendering.Filler | None] = {}
     for row in candidates:
         kind = (row.dispatch_id, row.template_id)
         if kind not in fillers:
-            fillers[kind] = _filler(templates.get(row.template_id), found[row.dispatch_id], trouble)
+            filled_with = variables[row.dispatch_id]
+            fillers[kind] = _filler(row.dispatch_id, templates.get(row.template_id), filled_with, trouble)
     return [
         _Case(row, found[row.dispatch_id], templates[row.template_id], filler)
         for row in candidates
@@ -193,17 +210,19 @@ def _cases(candidates: list[_Candidate], found: Mapping[int, Live], trouble: dic
     ]
 
 
-def _filler(template: MessageTemplate | None, dispatch: Live, trouble: dict[int, str]) -> rendering.Filler | None:
+def _filler(
+    dispatch: int, template: MessageTemplate | None, variables: Mapping[str, Any], trouble: dict[int, str]
+) -> rendering.Filler | None:
     if template is None:
-        trouble[dispatch.id] = "The template is gone."
+        trouble[dispatch] = "The template is gone."
         return None
     if not template.sendable:
-        trouble[dispatch.id] = f"{template.standing}."
+        trouble[dispatch] = f"{template.standing}."
         return None
     try:
-        return rendering.prepare(template.components, template.parameter_format, dispatch.variables)
+        return rendering.prepare(template.components, template.parameter_format, variables)
     except Refusal as refusal:
-        trouble[dispatch.id] = str(refusal)
+        trouble[dispatch] = str(refusal)
         return None
 
 
@@ -211,9 +230,9 @@ def _one_marketing_each(cases: list[_Case]) -> list[_Case]:
     """At most one MARKETING message per contact; a second one stays in the queue for the next claim."""
     chosen: dict[int, int] = {}
     for case in cases:
-        if case.is_marketing:
+        if case.needs_cap:
             chosen.setdefault(case.row.contact_id, case.row.id)
-    return [case for case in cases if not case.is_marketing or chosen[case.row.contact_id] == case.row.id]
+    return [case for case in cases if not case.needs_cap or chosen[case.row.contact_id] == case.row.id]
 
 
 def addressees(contacts: list[int]) -> dict[int, Addressee]:
@@ -302,7 +321,7 @@ def _skip(skipped: list[tuple[_Case, SkipReason]], reserved: Collection[int], *,
     rows = [case.row for case, _ in skipped]
     with connection.cursor() as cursor:
         cursor.execute(_SKIP, [now, [row.id for row in rows], [str(reason) for _, reason in skipped]])
-    given = {case.row.contact_id: case.row.id for case, _ in skipped if case.is_marketing}
+    given = {case.row.contact_id: case.row.id for case, _ in skipped if case.needs_cap}
     caps.give_back({contact: message for contact, message in given.items() if contact in reserved}, now=now)
     step_news.tell([row.id for row in rows])
     difference = counting.Difference()
@@ -323,14 +342,17 @@ WITH RECURSIVE work AS (
 """
 _OPEN = "d.held_at IS NULL AND d.canceled_at IS NULL"
 _LIVE = f"""
-{WORK} SELECT d.id, d.lane, d.when_capped, d.variables::text FROM work JOIN messaging_dispatch d ON d.id = dispatch_id
+{WORK} SELECT d.id, d.kind, d.lane, d.when_capped
+FROM work JOIN messaging_dispatch d ON d.id = dispatch_id
 WHERE due_at <= %s AND d.phone_number_id = %s AND {_OPEN}
 """
 _NUMBERS = f"""
 {WORK} SELECT DISTINCT d.phone_number_id FROM work JOIN messaging_dispatch d ON d.id = dispatch_id
 WHERE due_at <= %s AND {_OPEN}
 """
-_LOCK = f"SELECT d.id FROM messaging_dispatch d WHERE d.id = ANY(%s) AND {_OPEN} ORDER BY d.id FOR SHARE"
+_LOCK = (
+    f"SELECT d.id, d.variables::text FROM messaging_dispatch d WHERE d.id = ANY(%s) AND {_OPEN} ORDER BY d.id FOR SHARE"
+)
 _CANDIDATES = """
 SELECT m.id, m.dispatch_id, m.contact_id, m.template_id, m.attempt
 FROM unnest(%s::bigint[]) AS asked (dispatch_id), LATERAL (

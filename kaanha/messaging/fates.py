@@ -36,6 +36,7 @@ class Row:
     dispatch_id: int
     contact_id: int
     category: str
+    kind: str
     status: str
     skip_reason: str
     error_code: int | None
@@ -128,6 +129,14 @@ def skip(row: Row, reason: str, *, now: datetime) -> None:
     """Not sent, for a reason of ours."""
     if may(row, Status.SKIPPED):
         row.status, row.skip_reason, row.closed_at = Status.SKIPPED, reason, now
+        _release(row)
+
+
+def give_up(row: Row, reason: str, *, now: datetime) -> None:
+    """Not sent, and never by itself again: what kept it from being sent isn't about this message alone."""
+    if may(row, Status.FAILED):
+        row.status, row.error_text, row.error_in_callback = Status.FAILED, reason[:500], False
+        row.failed_at, row.closed_at = now, None
         _release(row)
 
 

@@ -15,7 +15,8 @@ from kaanha.messaging.models import RECEIVED, WAITING, Status
 
 _LOADED = [field.name for field in fields(Row)]
 # What a change may write; `id` and the rest only identify.
-_WRITTEN = [name for name in _LOADED if name not in ("id", "dispatch_id", "contact_id", "category", "attempt")]
+_KNOWN = ("id", "dispatch_id", "contact_id", "category", "kind", "attempt")
+_WRITTEN = [name for name in _LOADED if name not in _KNOWN]
 _TYPES = {
     "status": "text",
     "skip_reason": "text",
@@ -73,7 +74,7 @@ def _follow_with_caps(rows: list[Row], old: dict[int, Row], *, now: datetime) ->
     accepted: dict[int, tuple[int, datetime]] = {}
     ended: dict[int, int] = {}
     for row in rows:
-        if not policy.is_marketing(row.category) or row.status == old[row.id].status:
+        if not policy.is_capped(row.category, row.kind) or row.status == old[row.id].status:
             continue
         if row.status in RECEIVED and old[row.id].status not in RECEIVED:
             latest = accepted.get(row.contact_id)
@@ -89,12 +90,13 @@ def _follow_with_caps(rows: list[Row], old: dict[int, Row], *, now: datetime) ->
 
 
 _SELECT = """
-SELECT {columns}, t.category {rest} FROM messaging_message m
+SELECT {columns}, t.category, d.kind {rest} FROM messaging_message m
+LEFT JOIN messaging_dispatch d ON d.id = m.dispatch_id
 LEFT JOIN templates_app_messagetemplate t ON t.id = m.template_id
 WHERE m.id = ANY(%s) ORDER BY m.id FOR UPDATE OF m
 """.format(
     columns=", ".join(f"m.{name}" for name in _LOADED[:3]),
-    rest="".join(f", m.{name}" for name in _LOADED[4:]),
+    rest="".join(f", m.{name}" for name in _LOADED[5:]),
 )
 _UPDATE = """
 UPDATE messaging_message m SET {sets}

@@ -7,7 +7,7 @@ from typing import ClassVar, Self
 
 from django.contrib.postgres.indexes import HashIndex
 from django.core.serializers.json import DjangoJSONEncoder
-from django.db import models
+from django.db import connection, models
 from django.db.models import Q
 
 from contacts.models import Contact
@@ -20,8 +20,11 @@ REPLY_WINDOW = timedelta(hours=72)  # a reply without a quote belongs to the las
 PUT_OFF = datetime(9999, 1, 1, tzinfo=UTC)  # `due_at` of a message that waits until further notice
 
 
+SIDE_BY_SIDE = timedelta(minutes=15)  # no transaction that writes messages takes longer
+
+
 class Dispatch(OwnedModel):
-    """What asked for messages: a broadcast, a step of a sequence, a request of the API.
+    """What asked for messages: a broadcast, a step of a sequence, a request of the API, somebody who tries a template.
 
     Only hold, resume and cancel ever update a row, each in a transaction of its own: claims share-lock it, so once a
     hold has committed nothing more is claimed.
@@ -33,6 +36,7 @@ class Dispatch(OwnedModel):
         BROADCAST = "broadcast", "Broadcast"
         STEP = "step", "Sequence step"
         API = "api", "API request"
+        TEST = "test", "Test"  # outside of the cap and of what is counted; nothing else tells it from a message
 
     class Lane(models.TextChoices):
         UTILITY = "utility", "Utility and authentication"
@@ -57,6 +61,9 @@ class Dispatch(OwnedModel):
     class Meta:
         verbose_name_plural = "dispatches"
 
+    # Dispatches of one message each, which nobody resumes once they are held.
+    SINGLE = (Kind.API, Kind.TEST)
+
     def __str__(self) -> str:
         return f"{self.get_kind_display()} {self.public_id}"
 
@@ -74,6 +81,15 @@ class Status(models.TextChoices):
 
 RECEIVED = frozenset({Status.SENT, Status.DELIVERED, Status.READ})
 WAITING = frozenset({Status.QUEUED, Status.SENDING})
+OPEN = "waiting"  # what the funnel calls both of them
+# The column that is set for messages in a status, and indexed; receipts write to none of the others' rows.
+NOTED: dict[str, str] = {
+    Status.QUEUED: "due_at",
+    Status.SENDING: "lease_until",
+    Status.FAILED: "failed_at",
+    Status.SKIPPED: "closed_at",
+    Status.UNCONFIRMED: "closed_at",
+}
 
 TRANSITIONS: dict[str, frozenset[Status]] = {
     Status.QUEUED: frozenset({Status.SENDING, Status.SKIPPED, Status.FAILED}) | RECEIVED,
@@ -104,6 +120,25 @@ class MessageQuerySet(OwnedQuerySet):
     def waiting(self) -> Self:
         """Rows whose fate is open: neither settled nor given up."""
         return self.filter(status__in=WAITING)
+
+    def standing(self, status: str) -> Self:
+        """Those in this status, or `waiting`; found by the index that knows it, however few they are."""
+        if status == OPEN:
+            return self.waiting().filter(Q(due_at__isnull=False) | Q(lease_until__isnull=False))
+        column = NOTED.get(status)
+        noted = self if column is None else self.filter(**{f"{column}__isnull": False})
+        return noted.filter(status=status)
+
+    def since(self, organization: Organization, moment: datetime) -> Self:
+        """The organization's messages that were asked for at that moment or later. One small query besides its own.
+
+        Ids rise with the time, but for what was written side by side: the first id is sought as in a dictionary, a
+        little early, so that what is older costs nothing.
+        """
+        with connection.cursor() as cursor:
+            cursor.execute(_FIRST_SINCE, {"owner": organization.pk, "moment": moment - SIDE_BY_SIDE})
+            (before,) = cursor.fetchone()
+        return self.of(organization).filter(pk__gt=before, created_at__gte=moment)
 
 
 class Message(OwnedModel):
@@ -191,12 +226,33 @@ class Message(OwnedModel):
             models.Index(fields=["lease_until"], name="message_leased", condition=Q(lease_until__isnull=False)),
             # the contact's timeline; which message a reply belongs to
             models.Index(fields=["contact", "id"], name="message_contact"),
+            # the list in the API
+            models.Index(fields=["organization", "id"], name="message_newest"),
+            # recipients that failed, or were skipped or given up, however few; reasons and codes
+            models.Index(fields=["dispatch", "contact"], name="message_failed", condition=Q(failed_at__isnull=False)),
+            models.Index(fields=["dispatch", "contact"], name="message_closed", condition=Q(closed_at__isnull=False)),
             # receipts that carry no id of ours, quoted replies
             HashIndex(fields=["wamid"], name="message_wamid", condition=Q(wamid__isnull=False)),
         ]
 
     def __str__(self) -> str:
         return f"{self.public_id} {self.status}"
+
+
+# Half of what is left with each step: some thirty steps of an index for a thousand million messages.
+_FIRST_SINCE = """
+WITH RECURSIVE halves (low, high) AS (
+  SELECT 0::bigint, coalesce(
+    (SELECT id FROM messaging_message WHERE organization_id = %(owner)s ORDER BY id DESC LIMIT 1), 0)
+  UNION ALL
+  SELECT CASE WHEN older THEN probe.id ELSE low END, CASE WHEN older THEN high ELSE (low + high) / 2 END
+  FROM halves, LATERAL (
+    SELECT id, created_at < %(moment)s AS older FROM messaging_message
+    WHERE organization_id = %(owner)s AND id > (low + high) / 2 ORDER BY id LIMIT 1) probe
+  WHERE low < high
+)
+SELECT max(low) FROM halves
+"""
 
 
 class StepNews(models.Model):

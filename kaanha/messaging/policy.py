@@ -11,7 +11,7 @@ from typing import Any
 from django.conf import settings
 
 from contacts.models import first_name
-from kaanha.messaging.models import SkipReason
+from kaanha.messaging.models import Dispatch, SkipReason
 from templates_app.models import MessageTemplate
 
 NOT_MARKETING = frozenset({MessageTemplate.Category.UTILITY, MessageTemplate.Category.AUTHENTICATION})
@@ -20,6 +20,16 @@ NOT_MARKETING = frozenset({MessageTemplate.Category.UTILITY, MessageTemplate.Cat
 def is_marketing(category: str) -> bool:
     """Whether the rules for MARKETING apply; they do to a category of tomorrow, too."""
     return category not in NOT_MARKETING
+
+
+def lane(category: str) -> str:
+    """The lane in which a template of `category` travels."""
+    return Dispatch.Lane.MARKETING if is_marketing(category) else Dispatch.Lane.UTILITY
+
+
+def is_capped(category: str, kind: str) -> bool:
+    """Whether the frequency cap counts for a template of `category` that a dispatch of `kind` sends."""
+    return is_marketing(category) and kind != Dispatch.Kind.TEST
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,10 +30,12 @@ def wake_senders() -> None:
 
 @shared_task(expires=5)
 def sweep() -> None:
-    """Ended leases, canceled rows, receipts that came before their message was known."""
+    """Ended leases, canceled rows, held requests, receipts that came before their message was known."""
     now = timezone.now()
     while sweeping.expire_leases(now=now) == sweeping.BATCH:
         pass
     while sweeping.skip_canceled(now=now) == sweeping.BATCH:
+        pass
+    while sweeping.give_up_held(now=now) == sweeping.BATCH:
         pass
     receipts.apply_kept(now=now)

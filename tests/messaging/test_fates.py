@@ -23,6 +23,7 @@ def row(status=Status.SENDING, **fields):
         "dispatch_id": 1,
         "contact_id": 1,
         "category": "MARKETING",
+        "kind": "broadcast",
         "status": status,
         "skip_reason": "",
         "error_text": "",
