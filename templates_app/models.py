@@ -110,13 +110,14 @@ class MessageTemplate(OwnedModel):
         """
         everywhere = cls.objects.of(organization).filter(name=name).exclude(status=cls.Status.DELETED)
         known = list(everywhere if account is None else everywhere.filter(account=account))
-        found = known if language is None else _in_language(known, language)
+        found = known if language is None else in_language(known, language)
         if len(found) == 1:
             return found[0]
         raise _ambiguous(found) if found else _absent(name, known, language, organization, account)
 
 
-def _in_language(templates: Sequence[MessageTemplate], language: str) -> list[MessageTemplate]:
+def in_language(templates: Sequence[MessageTemplate], language: str) -> list[MessageTemplate]:
+    """Those of `templates` in this language; it may be written with a hyphen."""
     exactly = [template for template in templates if template.language == language]
     return exactly or [row for row in templates if language_code(row.language) == language_code(language)]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -13,6 +13,7 @@ from django.db.models import Q
 from kaanha.webhooks.models import Event, Kind
 from kaanha.whatsapp.asking import asking, graph
 from kaanha.whatsapp.cloud_api.events import TemplateCategory, TemplateQuality, TemplateStatus, fit
+from kaanha.whatsapp.cloud_api.graph import NO_END
 from kaanha.whatsapp.cloud_api.text import clean
 from kaanha.whatsapp.models import BusinessAccount
 from templates_app.models import MessageTemplate, TemplateQuerySet
@@ -40,13 +41,14 @@ class Outcome:
     problems: list[str] = field(default_factory=list)
 
 
-def sync(account: BusinessAccount, *, now: datetime, name: str | None = None) -> Outcome:
+def sync(account: BusinessAccount, *, now: datetime, name: str | None = None, at_most: timedelta = NO_END) -> Outcome:
     """Bring the account's templates, or all languages of `name`, in line with Meta's list.
 
-    What a complete walk doesn't show is deleted at Meta. A walk that breaks off is a Refusal and changes nothing.
+    What a complete walk doesn't show is deleted at Meta. A walk that breaks off, or takes longer than `at_most`, is a
+    Refusal and changes nothing.
     """
     with asking(f"The templates of account {account.waba_id}"):
-        rows = list(graph(account.access_token).templates(account.waba_id, name=name))
+        rows = list(graph(account.access_token, at_most=at_most).templates(account.waba_id, name=name))
     outcome = Outcome()
     listed = _read_all(rows, outcome)
     if name is not None:  # Meta's filter finds the name within others too
@@ -56,6 +58,17 @@ def sync(account: BusinessAccount, *, now: datetime, name: str | None = None) ->
         known = MessageTemplate.objects.filter(account=account, **({"name": name} if name is not None else {}))
         _write_all(account, listed, known, outcome, now=now)
     return outcome
+
+
+def together(outcomes: Sequence[Outcome]) -> Outcome:
+    """The outcomes of several accounts as one."""
+    return Outcome(
+        created=sum(outcome.created for outcome in outcomes),
+        updated=sum(outcome.updated for outcome in outcomes),
+        unchanged=sum(outcome.unchanged for outcome in outcomes),
+        deleted=sum(outcome.deleted for outcome in outcomes),
+        problems=[problem for outcome in outcomes for problem in outcome.problems],
+    )
 
 
 def _write_all(

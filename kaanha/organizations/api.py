@@ -140,8 +140,9 @@ class OwnedAPI(APIView):
 
 def missing(model: type[OwnedModel]) -> Refusal:
     """What is said of a row that isn't there, or isn't theirs."""
-    noun, name = model._meta.verbose_name, model._meta.model_name
-    return Refusal(f"There is no {noun} of this id in your organization. Check the id.", code=f"{name}_not_found")
+    noun = str(model._meta.verbose_name)
+    code = f"{noun.replace(' ', '_')}_not_found"
+    return Refusal(f"There is no {noun} of this id in your organization. Check the id.", code=code)
 
 
 def _sent(request: Request) -> str:

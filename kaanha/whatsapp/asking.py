@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 
 from django.conf import settings
 
 from kaanha.lib.errors import Refusal
-from kaanha.whatsapp.cloud_api.graph import ForeignAnswer, Graph, GraphError, Unreachable
+from kaanha.whatsapp.cloud_api.graph import NO_END, ForeignAnswer, Graph, GraphError, Unreachable
 
 UNAUTHORIZED = 401
 INVALID_TOKEN = (0, 104, 190)
 
 
-def graph(access_token: str) -> Graph:
-    """Meta at the address in the settings, with this token."""
-    return Graph(settings.WHATSAPP_API_URL, access_token, timeout=settings.WHATSAPP_TIMEOUT)
+def graph(access_token: str, *, at_most: timedelta = NO_END) -> Graph:
+    """Meta at the address in the settings, with this token; all calls together take so long at most."""
+    return Graph(settings.WHATSAPP_API_URL, access_token, timeout=settings.WHATSAPP_TIMEOUT, at_most=at_most)
 
 
 @contextmanager
@@ -35,7 +36,7 @@ def asking(subject: str) -> Iterator[None]:
         ) from error
     except Unreachable as error:
         raise Refusal(
-            f"Meta can't be reached at {settings.WHATSAPP_API_URL}. Check the network and WHATSAPP_API_URL. ({error})",
+            f"Meta can't be reached at {settings.WHATSAPP_API_URL} ({error}). Check the network and WHATSAPP_API_URL.",
             code="meta_unreachable",
         ) from error
 

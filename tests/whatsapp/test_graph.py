@@ -3,11 +3,14 @@
 import json
 import threading
 from contextlib import contextmanager
+from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from requests import Response
 
 from kaanha.simulator import Simulator
+from kaanha.whatsapp.cloud_api import graph as module
 from kaanha.whatsapp.cloud_api.errors import ErrorClass
 from kaanha.whatsapp.cloud_api.graph import ForeignAnswer, Graph, GraphError, Unreachable
 
@@ -223,3 +226,32 @@ def test_a_wrong_token_at_the_simulator(meta):
         graph(meta.url, "another").account(WABA)
 
     assert (error.value.verdict.code, error.value.http_status) == (190, 401)
+
+
+def test_all_calls_together_end_when_the_time_for_them_is_over(monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr(module.time, "monotonic", lambda: clock[0])
+    with serving(page("a", after="X"), page("b")) as (url, requests):
+        rows = Graph(url, "token", at_most=timedelta(seconds=20)).templates(WABA)
+        assert next(rows)["name"] == "a"
+        clock[0] = 20.0
+        with pytest.raises(Unreachable, match="no answer in time"):
+            next(rows)
+
+    assert len(requests) == 1
+
+
+def test_an_answer_that_drips_ends_with_the_time_for_all_calls(monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr(module.time, "monotonic", lambda: clock[0])
+
+    def drip(response, size):
+        for _ in range(100):
+            clock[0] += 1.0
+            yield b" "
+
+    monkeypatch.setattr(Response, "iter_content", drip)
+    with serving(page("a"), page("a"), page("a")) as (url, _), pytest.raises(Unreachable, match="no answer in time"):
+        Graph(url, "token", at_most=timedelta(seconds=5), pause=lambda seconds: None).account(WABA)
+
+    assert clock[0] == 5.0

@@ -15,6 +15,8 @@ from kaanha.whatsapp.cloud_api.errors import ErrorClass, Verdict, classify
 from kaanha.whatsapp.cloud_api.text import clean
 
 TIMEOUT = timedelta(seconds=30)
+NO_END = timedelta(days=1)
+NO_ANSWER = "no answer in time"
 ANSWER_LIMIT = 32 * 2**20  # a page of a hundred templates has far less
 TRIES = 3
 FIRST_PAUSE, LONGEST_PAUSE = timedelta(seconds=0.5), timedelta(seconds=5)
@@ -54,7 +56,7 @@ class Graph:
     """Meta's management calls with one access token.
 
     Reading is tried three times where the trouble may pass; what changes something is asked for once. All raise
-    GraphError, Unreachable or ForeignAnswer.
+    GraphError, Unreachable or ForeignAnswer; Unreachable also once `at_most` is over, which is for all calls together.
     """
 
     def __init__(
@@ -63,10 +65,12 @@ class Graph:
         token: str,
         *,
         timeout: timedelta = TIMEOUT,
+        at_most: timedelta = NO_END,
         pause: Callable[[float], None] = time.sleep,
     ) -> None:
         self._api_url = api_url.rstrip("/")
         self._timeout = timeout.total_seconds()
+        self._until = time.monotonic() + at_most.total_seconds()
         self._pause = pause
         self._session = requests.Session()
         self._session.trust_env = False  # no proxies, no .netrc
@@ -154,24 +158,31 @@ class Graph:
             with self._session.request(
                 method,
                 f"{self._api_url}/{path}",
-                timeout=self._timeout,
+                timeout=min(self._timeout, self._left()),
                 allow_redirects=False,
                 stream=True,
                 **request,
             ) as response:
-                return _answer(response.status_code, _body(response))
+                return _answer(response.status_code, self._body(response))
         # ValueError: an address or a token that can't be put into a request
         except (requests.RequestException, ValueError) as error:
             raise Unreachable(_reason(error)) from error
 
+    def _body(self, response: requests.Response) -> bytes:
+        body = bytearray()
+        for chunk in response.iter_content(2**16):
+            body += chunk
+            self._left()
+            if len(body) > ANSWER_LIMIT:
+                raise Unreachable(f"HTTP {response.status_code} with an answer that doesn't end")
+        return bytes(body)
 
-def _body(response: requests.Response) -> bytes:
-    body = bytearray()
-    for chunk in response.iter_content(2**16):
-        body += chunk
-        if len(body) > ANSWER_LIMIT:
-            raise Unreachable(f"HTTP {response.status_code} with an answer that doesn't end")
-    return bytes(body)
+    def _left(self) -> float:
+        """Seconds that are left for everything."""
+        left = self._until - time.monotonic()
+        if left <= 0:
+            raise Unreachable(NO_ANSWER)
+        return left
 
 
 def _answer(status: int, body: bytes) -> dict[str, Any]:
@@ -200,7 +211,7 @@ def _after(paging: Any) -> str | None:
 def _reason(error: Exception) -> str:
     """What went wrong, without the address and the nest of errors that it comes in."""
     if isinstance(error, requests.Timeout):
-        return "no answer in time"
+        return NO_ANSWER
     if isinstance(error, requests.exceptions.InvalidHeader):
         return "the access token holds characters that none has"  # its own text would show the token
     return clean(str(error).rpartition(": ")[2].strip("')\" ") or type(error).__name__, 200)

@@ -13,7 +13,7 @@ from kaanha.lib.errors import Refusal
 from kaanha.organizations.models import Organization
 from kaanha.whatsapp.models import BusinessAccount
 from templates_app.models import MessageTemplate
-from templates_app.syncing import Outcome, sync
+from templates_app.syncing import sync, together
 
 
 class Command(KaanhaCommand):
@@ -35,7 +35,7 @@ class Command(KaanhaCommand):
                 code="account_not_found",
             )
         now = timezone.now()
-        outcome = _sum([sync(account, now=now, name=name) for account in accounts])
+        outcome = together([sync(account, now=now, name=name) for account in accounts])
         templates = MessageTemplate.objects.of(organization)
         if name and not templates.filter(name=name).exists():
             raise Refusal(f"Meta has no template {name!r} in this account.", code="template_not_found")
@@ -49,14 +49,3 @@ class Command(KaanhaCommand):
         )
         for problem in result["problems"]:
             self.stdout.write(f"  {problem}")
-
-
-def _sum(outcomes: list[Outcome]) -> Outcome:
-    """The outcomes of several accounts as one."""
-    return Outcome(
-        created=sum(outcome.created for outcome in outcomes),
-        updated=sum(outcome.updated for outcome in outcomes),
-        unchanged=sum(outcome.unchanged for outcome in outcomes),
-        deleted=sum(outcome.deleted for outcome in outcomes),
-        problems=[problem for outcome in outcomes for problem in outcome.problems],
-    )
