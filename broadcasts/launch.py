@@ -6,7 +6,8 @@ Each act is a compare-and-set of the status, together with what it means for the
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 
 from django.db import IntegrityError, InterfaceError, OperationalError, connection, transaction
@@ -34,21 +35,18 @@ logger = logging.getLogger(__name__)
 
 def send(broadcast: Broadcast, *, now: datetime) -> None:
     """Queue a draft to be sent as soon as the organization's turn is free. Refusal when it can't work."""
-    _require_draft(broadcast, "sent")
-    preflight.check(broadcast)
-    with transaction.atomic():
+    with _draft_to_be(broadcast, "sent"):
         broadcast.move(Status.QUEUED, source=Status.DRAFT, queued_at=now, scheduled_at=None)
         audit.record("broadcast.sent", broadcast)
 
 
 def schedule(broadcast: Broadcast, *, at: datetime, now: datetime) -> None:
     """Let a draft go at `at`. Refusal for a time that has passed, and when it can't work."""
-    _require_draft(broadcast, "scheduled")
     if at <= now:
+        _require_draft(broadcast, "scheduled")
         local = at.astimezone(broadcast.organization.zone)
         raise Refusal(f"{local:%Y-%m-%d %H:%M %Z} has passed already: choose a time in the future.", code="past_time")
-    preflight.check(broadcast)
-    with transaction.atomic():
+    with _draft_to_be(broadcast, "scheduled"):
         broadcast.move(Status.SCHEDULED, source=Status.DRAFT, scheduled_at=at)
         audit.record("broadcast.scheduled", broadcast, at=at)
 
@@ -201,12 +199,11 @@ def _begin(broadcast: Broadcast, *, now: datetime) -> bool:
 
 
 def _dispatch(broadcast: Broadcast) -> Dispatch:
-    marketing = policy.is_marketing(broadcast.template.category)
     return Dispatch.objects.create(
         organization_id=broadcast.organization_id,
         kind=Dispatch.Kind.BROADCAST,
         phone_number_id=broadcast.phone_number_id,
-        lane=Dispatch.Lane.MARKETING if marketing else Dispatch.Lane.UTILITY,
+        lane=policy.lane(broadcast.template.category),
         variables=broadcast.variables,
     )
 
@@ -316,6 +313,20 @@ def _hopeless(broadcast: Broadcast) -> str:
     if broadcast.phone_number.disconnected_at is not None:
         return f"The number {broadcast.phone_number} is disconnected."
     return ""
+
+
+@contextmanager
+def _draft_to_be(broadcast: Broadcast, verb: str) -> Iterator[None]:
+    """The draft as it is written now, found fit to go, and locked: whoever edits it meanwhile comes too late."""
+    with transaction.atomic():
+        held = Broadcast.objects.select_for_update().filter(pk=broadcast.pk).first()
+        if held is None:
+            raise Refusal("This broadcast was deleted meanwhile.", code="broadcast_not_found")
+        if (held.status, held.version) != (broadcast.status, broadcast.version):
+            broadcast.refresh_from_db()
+        _require_draft(broadcast, verb)
+        preflight.check(broadcast)
+        yield
 
 
 def _require_draft(broadcast: Broadcast, verb: str) -> None:

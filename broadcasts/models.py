@@ -132,6 +132,11 @@ class Broadcast(OwnedModel):
     def __str__(self) -> str:
         return self.name
 
+    @property
+    def version(self) -> str:
+        """What changes whenever the draft is written anew."""
+        return f'"{self.updated_at.timestamp():.6f}"'
+
     def move(self, target: Status, *, source: Status | None = None, **changes: Any) -> None:
         """Move this broadcast to `target` if its state still allows, and is still `source` where an act asks for one.
 
@@ -148,3 +153,13 @@ class Broadcast(OwnedModel):
                 code="wrong_status",
             )
         self.refresh_from_db()
+
+
+class Trial(models.Model):
+    """A test of a broadcast's message, to one contact: a dispatch of its own, outside of the broadcast's numbers."""
+
+    broadcast = models.ForeignKey(Broadcast, on_delete=models.CASCADE, related_name="trials")
+    dispatch = models.OneToOneField(Dispatch, on_delete=models.CASCADE, related_name="trial")
+
+    def __str__(self) -> str:
+        return f"Test of {self.broadcast}"

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.db.models import Count
+from django.db.models import Count, Max, Q
 
 from broadcasts.models import Broadcast
 from kaanha.messaging import counting
-from kaanha.messaging.models import Message, Status
+from kaanha.messaging.models import Message, MessageQuerySet, Status
+from kaanha.whatsapp.cloud_api import errors
 
 
 def summary(broadcast: Broadcast) -> dict[str, Any]:
@@ -52,9 +53,36 @@ def by_code(broadcast: Broadcast) -> dict[str, int]:
     return _counted(broadcast, Status.FAILED, "error_code")
 
 
-def _counted(broadcast: Broadcast, status: str, column: str) -> dict[str, int]:
+def failures(broadcast: Broadcast) -> list[dict[str, Any]]:
+    """How many failed with each of Meta's codes, the most frequent first, and what the code means. One query."""
+    rows = _standing(broadcast, Status.FAILED).values_list("error_code")
+    counted = rows.annotate(rows=Count("pk"), text=Max("error_text")).order_by("-rows", "error_code")
+    return [{"code": code, "text": _words(code) or text, "count": count} for code, count, text in counted]
+
+
+def held_and_replied(broadcast: Broadcast) -> dict[str, int]:
+    """How many messages Meta holds for an assessment of their quality, and how many were answered. One query."""
     if broadcast.dispatch_id is None:
-        return {}
-    rows = Message.objects.filter(dispatch=broadcast.dispatch_id, status=status)
+        return {"heldByMeta": 0, "replied": 0}
+    counts = {
+        "heldByMeta": Count("pk", filter=Q(held_by_meta=True)),
+        "replied": Count("pk", filter=Q(replied_at__isnull=False)),
+    }
+    return Message.objects.filter(dispatch=broadcast.dispatch_id).aggregate(**counts)
+
+
+def _words(code: int | None) -> str:
+    """What one of Meta's codes means, where the table knows it."""
+    meaning = errors.MEANINGS.get(code) if code is not None else None
+    return meaning.words if meaning else ""
+
+
+def _standing(broadcast: Broadcast, status: str) -> MessageQuerySet:
+    rows: MessageQuerySet = Message.objects.filter(dispatch=broadcast.dispatch_id)
+    return rows.none() if broadcast.dispatch_id is None else rows.standing(status)
+
+
+def _counted(broadcast: Broadcast, status: str, column: str) -> dict[str, int]:
+    rows = _standing(broadcast, status)
     counts = rows.values_list(column).annotate(rows=Count("pk")).order_by("-rows", column)
     return {"none" if key is None else str(key): rows for key, rows in counts}

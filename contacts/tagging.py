@@ -58,6 +58,20 @@ def found(organization: Organization, text: str) -> Tag:
     return tag
 
 
+def all_found(organization: Organization, texts: Iterable[str]) -> list[Tag]:
+    """The organization's tags of these ids or names, each once. Refusal where one of them is missing. Two queries."""
+    wanted = dict.fromkeys(texts)
+    keys = {text: key for text in wanted if (key := public_ids.decode(Tag.PUBLIC_KIND, text)) is not None}
+    known = Tag.objects.of(organization).in_bulk(list(keys.values()))
+    tags = {text: known.get(key) for text, key in keys.items()}
+    tags |= _find(organization, {text: clean(text) for text in wanted if text not in keys})
+    if absent := next((text for text in wanted if tags.get(text) is None), None):
+        raise Refusal(
+            f"There is no tag {absent[:NAME]!r} in your organization. Check its id or name.", code="tag_not_found"
+        )
+    return list({tag.pk: tag for text in wanted if (tag := tags[text]) is not None}.values())
+
+
 def holders(tags: Iterable[int], *, most: int) -> dict[int, int]:
     """How many contacts hold each of these tags, counted up to `most`. One query.
 

@@ -42,7 +42,7 @@ def messages_of(broadcast):
 
 
 def settle_all(broadcast, status=MessageStatus.SKIPPED):
-    messages_of(broadcast).update(status=status, due_at=None, lease_until=None)
+    messages_of(broadcast).update(status=status, due_at=None, lease_until=None, closed_at=NOW)
 
 
 def test_sending_queues_and_the_sweep_freezes_the_audience(redis, draft, people):
@@ -328,7 +328,7 @@ def test_a_draft_that_was_scheduled_meanwhile_is_not_sent_before_its_time(draft,
     seen_before = fresh(broadcast)
     launch.schedule(broadcast, at=SOON, now=NOW)
 
-    with pytest.raises(Refusal, match="is scheduled: it can't become queued"):
+    with pytest.raises(Refusal, match="is scheduled: only a draft can be sent"):
         launch.send(seen_before, now=NOW)
 
     assert fresh(broadcast).status == Status.SCHEDULED
