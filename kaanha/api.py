@@ -11,16 +11,19 @@ from django.views import defaults
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
+from broadcasts import api as broadcasts
 from contacts import api as contacts
-from kaanha import api_docs, contact_api, request_limits
+from kaanha import api_docs, contact_api, message_api, request_limits
 from kaanha.lib import api_errors
 from kaanha.whatsapp.api import StatusAPI
 from sequences import api as sequences
 from sequences import enrollment_api as enrollments
 from sequences.enroll_api import EnrollAPI
+from templates_app import api as templates
 
 PREFIX = "/api/"
 CONTACT = "contacts/(?P<contact>[^/]+)"
+BROADCAST = "broadcasts/(?P<broadcast>[^/]+)"
 SEQUENCE = "sequences/(?P<sequence>[^/]+)"
 ENROLLMENT = "enrollments/(?P<enrollment>[^/]+)"
 
@@ -53,6 +56,24 @@ urlpatterns = [
     at(f"{CONTACT}/timeline", contact_api.TimelineAPI, "contact_timeline"),
     at("tags", contacts.TagsAPI, "tags"),
     at("tags/(?P<tag>[^/]+)", contact_api.TagAPI, "tag"),
+    at("templates", templates.TemplatesAPI, "templates"),
+    at("templates/sync", templates.TemplateSyncAPI, "template_sync"),
+    at("templates/(?P<template>[^/]+)", templates.TemplateAPI, "template"),
+    at("broadcasts", broadcasts.BroadcastsAPI, "broadcasts"),
+    at(BROADCAST, broadcasts.BroadcastAPI, "broadcast"),
+    at(f"{BROADCAST}/preview", broadcasts.PreviewAPI, "broadcast_preview"),
+    at(f"{BROADCAST}/test", broadcasts.TrialAPI, "broadcast_test"),
+    at(f"{BROADCAST}/send", broadcasts.SendAPI, "broadcast_send"),
+    at(f"{BROADCAST}/schedule", broadcasts.ScheduleAPI, "broadcast_schedule"),
+    at(f"{BROADCAST}/unschedule", broadcasts.UnscheduleAPI, "broadcast_unschedule"),
+    at(f"{BROADCAST}/pause", broadcasts.PauseAPI, "broadcast_pause"),
+    at(f"{BROADCAST}/resume", broadcasts.ResumeAPI, "broadcast_resume"),
+    at(f"{BROADCAST}/cancel", broadcasts.CancelAPI, "broadcast_cancel"),
+    at(f"{BROADCAST}/stats", broadcasts.StatsAPI, "broadcast_stats"),
+    at(f"{BROADCAST}/recipients", broadcasts.RecipientsAPI, "broadcast_recipients"),
+    at(f"{BROADCAST}/recipients.csv", broadcasts.RecipientsTableAPI, "broadcast_recipients_table"),
+    at("messages", message_api.MessagesAPI, "messages"),
+    at("messages/(?P<message>[^/]+)", message_api.MessageAPI, "message"),
     at("sequences", sequences.SequencesAPI, "sequences"),
     at("sequences/enroll", EnrollAPI, "enroll"),
     at(SEQUENCE, sequences.SequenceAPI, "sequence"),

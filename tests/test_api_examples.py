@@ -14,7 +14,13 @@ from tests.factories import ContactFactory, OrganizationFactory
 from tests.worlds import World
 
 # What has to be so before the example of an operation can work.
-BEFORE = {"sequences_enroll": World.enroll}
+BEFORE = {
+    "sequences_enroll": World.enroll,
+    "templates_sync": World.meet_the_simulator,
+    "broadcasts_unschedule": World.schedule,
+    "broadcasts_pause": World.schedule,
+    "broadcasts_resume": World.pause,
+}
 
 
 def examples():
@@ -28,6 +34,7 @@ def examples():
 
 
 @pytest.mark.django_db
+@pytest.mark.usefixtures("cloud_api")
 @pytest.mark.parametrize(("name", "method", "path", "body"), list(examples()))
 def test_the_example_works(name, method, path, body):
     world = World(OrganizationFactory())

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from datetime import timedelta
 
 from django.utils import timezone
 
+from broadcasts import launch
 from contacts import tagging
 from kaanha.webhooks.models import Delivery, Event, Kind
 from sequences import enrolling, publishing
@@ -61,6 +63,21 @@ class World:
         self.rows["rev"] = publishing.activate(sequence, now=timezone.now())
         enrolling.enroll(sequence, [person.pk], source=Source.API, now=timezone.now())
         self.rows["enr"] = Enrollment.objects.get(contact=person)
+
+    def schedule(self):
+        """Schedule the broadcast."""
+        launch.schedule(self.rows["bc"], at=timezone.now() + timedelta(days=1), now=timezone.now())
+
+    def pause(self):
+        """Pause the broadcast, which was scheduled."""
+        self.schedule()
+        launch.pause(self.rows["bc"], now=timezone.now())
+
+    def meet_the_simulator(self):
+        """Let the account be the one that the simulator plays."""
+        account = self.rows["pn"].account
+        account.waba_id = "300000000000001"
+        account.save()
 
     def address(self, path):
         """The documented address of rows of this world."""
