@@ -50,6 +50,10 @@ class Caller:
     def delete(self, address: str, **request: Any) -> Any:
         return self._client.delete(address, **request)
 
+    def ask(self, method: str, address: str, body: bytes = b"", **request: Any) -> Any:
+        """Send the bytes with any method."""
+        return self._client.generic(method.upper(), address, body, **request)
+
     def send(self, method: str, address: str, body: Any, content_type: str = "application/json", **request: Any) -> Any:
         sent = body if isinstance(body, bytes) else json.dumps(body)
         return getattr(self._client, method)(address, sent, content_type=content_type, **request)
