@@ -15,6 +15,7 @@ from broadcasts import api as broadcasts
 from contacts import api as contacts
 from kaanha import api_docs, contact_api, message_api, request_limits
 from kaanha.lib import api_errors
+from kaanha.webhooks import api as webhooks
 from kaanha.whatsapp.api import StatusAPI
 from sequences import api as sequences
 from sequences import enrollment_api as enrollments
@@ -26,6 +27,8 @@ CONTACT = "contacts/(?P<contact>[^/]+)"
 BROADCAST = "broadcasts/(?P<broadcast>[^/]+)"
 SEQUENCE = "sequences/(?P<sequence>[^/]+)"
 ENROLLMENT = "enrollments/(?P<enrollment>[^/]+)"
+DELIVERY = "webhook-deliveries/(?P<delivery>[^/]+)"
+WEBHOOK = "webhooks/(?P<endpoint>[^/]+)"
 
 
 class NothingHereAPI(APIView):
@@ -91,6 +94,15 @@ urlpatterns = [
     at(f"{ENROLLMENT}/pause", enrollments.EnrollmentPauseAPI, "enrollment_pause"),
     at(f"{ENROLLMENT}/resume", enrollments.EnrollmentResumeAPI, "enrollment_resume"),
     at(f"{ENROLLMENT}/cancel", enrollments.EnrollmentCancelAPI, "enrollment_cancel"),
+    at("webhooks", webhooks.EndpointsAPI, "webhooks"),
+    at(WEBHOOK, webhooks.EndpointAPI, "webhook"),
+    at(f"{WEBHOOK}/rotate-secret", webhooks.EndpointSecretAPI, "webhook_secret"),
+    at(f"{WEBHOOK}/enable", webhooks.EndpointEnableAPI, "webhook_enable"),
+    at(f"{WEBHOOK}/test", webhooks.EndpointTestAPI, "webhook_test"),
+    at(f"{WEBHOOK}/replay", webhooks.EndpointReplayAPI, "webhook_replay"),
+    at("webhook-deliveries", webhooks.DeliveriesAPI, "webhook_deliveries"),
+    at(DELIVERY, webhooks.DeliveryAPI, "webhook_delivery"),
+    at(f"{DELIVERY}/replay", webhooks.DeliveryReplayAPI, "webhook_delivery_replay"),
     re_path(r"^[\s\S]*$", NothingHereAPI.as_view()),
 ]
 

@@ -119,6 +119,24 @@ def paged(
     return {"data": shown(found[:limit]), **told, "nextCursor": sealed(keys[-1]) if len(found) > limit else None}
 
 
+def along(
+    rows: QuerySet[Any],
+    asked: dict[str, Any],
+    *,
+    by: Sequence[str],
+    shown: Callable[[list[Any]], list[dict[str, Any]]],
+) -> dict[str, Any]:
+    """The same of a list that has cursors alone, since nobody counts a million rows for a page. One query."""
+    beyond = rows.filter(_beyond(by, asked["cursor"])) if "cursor" in asked else rows
+    found, limit = list(beyond.order_by(*by)[: asked["limit"] + 1]), asked["limit"]
+    keys = [tuple(getattr(row, column.lstrip("-")) for column in by) for row in found[:limit]]
+    return {
+        "data": shown(found[:limit]),
+        "limit": limit,
+        "nextCursor": sealed(keys[-1]) if len(found) > limit else None,
+    }
+
+
 def sealed(key: Key) -> str:
     """The cursor behind the row of this key. Encrypted: the key would tell how many rows there are."""
     return secrets.encrypt(json.dumps(["cursor", *key], default=datetime.isoformat)).rstrip("=")

@@ -9,6 +9,9 @@ from pathlib import Path
 import pytest
 
 from kaanha.webhooks.models import Endpoint, Kind
+from tests.callers import Caller
+from tests.factories import EndpointFactory, OrganizationFactory
+from tests.test_api_docs import examples
 from tests.webhooks.conftest import NOW, happen, sweep
 
 TEXT = (Path(__file__).resolve().parents[2] / "docs/webhooks.md").read_text(encoding="utf-8")
@@ -69,3 +72,33 @@ def test_a_batch_looks_as_documented(receiver, endpoint):
 def test_every_event_is_documented():
     table = "\n".join(line for line in TEXT.splitlines() if line.startswith("| `"))
     assert {kind for kind in Kind.values if f"`{kind}`" not in table} == set()
+
+
+@pytest.mark.django_db
+def test_what_the_api_documents_of_endpoints_is_what_it_does():
+    new, shown, change, span, replayed = examples("Webhooks")
+    caller = Caller(OrganizationFactory())
+
+    told = caller.post("/api/webhooks", new).json()
+    address = f"/api/webhooks/{told['id']}"
+    read = caller.get(address).json()
+
+    assert list(told) == [*shown, "secret"]
+    assert read == {**shown, "id": told["id"], "createdAt": read["createdAt"]}
+    assert caller.patch(address, change).json()["events"] == change["events"]
+    assert caller.post(f"{address}/replay", span).json() == {**replayed, "replayed": 0}
+
+
+@pytest.mark.django_db
+def test_what_the_api_documents_of_deliveries_is_what_it_does():
+    [page] = examples("Deliveries")
+    organization = EndpointFactory().organization
+    happen(organization)
+    caller = Caller(organization)
+
+    told = caller.get("/api/webhook-deliveries").json()
+
+    assert list(told) == list(page)
+    assert list(told["data"][0]) == list(page["data"][0])
+    in_full = caller.get(f"/api/webhook-deliveries/{told['data'][0]['id']}").json()
+    assert list(in_full) == [*page["data"][0], "tried", "body"]
