@@ -25,12 +25,13 @@ chaos: .venv/.ready  ## kill parts of a working Kaanha for nine minutes and coun
 fuzz: .venv/.ready  ## send the API thousands of requests that follow or break its document (FUZZ_EXAMPLES=100 for each)
 	FUZZ_EXAMPLES=$${FUZZ_EXAMPLES:-100} $(BIN)/python -m pytest -q tests/test_fuzzing.py
 
-lint: .venv/.ready  ## check style, types and migrations
+lint: .venv/.ready  ## check style, types, migrations, and dependencies for known vulnerabilities
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy .
 	$(BIN)/python manage.py check
 	$(BIN)/python -m kaanha.servers -- $(BIN)/python manage.py makemigrations --check --dry-run
+	$(BIN)/python -m kaanha.dependency_audit
 
 lock:  ## choose the newest allowed versions of all dependencies (needs uv)
 	uv pip compile -q --upgrade --universal --python-version 3.11 --generate-hashes --no-header \

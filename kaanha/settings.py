@@ -58,6 +58,9 @@ PUBLIC_ID_KEY = secret("PUBLIC_ID_KEY", "development-only-public-id-key")
 # --- web ---------------------------------------------------------------------------------------------------------
 
 DEBUG = env.bool("DEBUG", default=False)
+if PRODUCTION and DEBUG:
+    raise ImproperlyConfigured("DEBUG shows everybody who meets an error what is inside: it is for development alone.")
+DEFAULT_EXCEPTION_REPORTER_FILTER = "kaanha.lib.error_reports.Discreet"
 ALLOWED_HOSTS = env.list(
     "ALLOWED_HOSTS", default=[] if PRODUCTION else ["localhost", "127.0.0.1", "[::1]", "testserver"]
 )

@@ -81,7 +81,8 @@ def seen(browser, addresses):
     for address in addresses:
         answer = browser.get(address, follow=True)
         statuses[answer.status_code] += 1
-        if said := Scripts(answer.content.decode(), mark=MARK).faults:
+        is_page = answer.headers["Content-Type"].startswith("text/html")
+        if is_page and (said := Scripts(answer.getvalue().decode(), mark=MARK).faults):
             faults[address] = said
     return statuses, faults
 

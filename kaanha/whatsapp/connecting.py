@@ -29,10 +29,10 @@ class Credentials:
     """What Meta gave for one account of one app."""
 
     waba_id: str
-    access_token: str
+    access_token: str = field(repr=False)
     app_id: str
-    app_secret: str
-    verify_token: str | None = None
+    app_secret: str = field(repr=False)
+    verify_token: str | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         for name, value in (("WABA id", self.waba_id), ("app id", self.app_id)):
