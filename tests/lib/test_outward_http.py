@@ -128,6 +128,31 @@ def test_in_development_this_machine_has_a_name(loopback):
         outward_http.check("http://10.0.0.1:8000/hooks")
 
 
+@pytest.mark.parametrize(
+    "host",
+    [
+        "127.0.0.1.", "localhost.", "LOCALHOST", "%31%32%37.0.0.1", "１２７.0.0.1", "127。0。0。1", "①27.0.0.1",
+        "[::ffff:7f00:1]", "[0:0:0:0:0:ffff:127.0.0.1]", "[64:ff9b::127.0.0.1]", "[fe80::1%25lo]", "017700000001", "*",
+    ],
+)  # fmt: skip
+def test_no_odd_spelling_of_this_machine_is_called(host):
+    with Receiver() as here:
+        said = post(f"https://{host}:{here.port}/hooks")
+
+    assert (said.status, here.requests) == (None, [])
+    assert said.error.endswith(".")
+
+
+def test_an_address_adds_nothing_to_the_request(loopback):
+    with Receiver() as here:
+        said = post(f"{here.url}/a\r\nX-Evil: 1\r\n\r\n?b=\r\nX-Evil: 2")
+
+    assert said.ok
+    (request,) = here.requests
+    assert request.line == "POST /hooks/a%0D%0AX-Evil:%201%0D%0A%0D%0A?b=%0D%0AX-Evil:%202 HTTP/1.1"
+    assert "X-Evil" not in request.headers
+
+
 def test_one_forbidden_address_among_public_ones_is_enough(names):
     names["hooks.example"] = [["1.1.1.1", "10.0.0.1"]]
 
