@@ -19,7 +19,7 @@ from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from unfold.widgets import UnfoldAdminSelect2Widget
 
-from contacts.admin import SHOWN, ContactAdmin, Section, chunks
+from contacts.admin import SHOWN, ContactAdmin, Section
 from contacts.models import Contact
 from kaanha.lib.errors import Refusal
 from kaanha.messaging.models import InboundMessage, Message, Status
@@ -32,6 +32,8 @@ from sequences.enrolling import SENTENCES
 from sequences.enrollment_admin import fate_chip, fate_reason, link_to, status_chip
 from sequences.models import Code, Enrollment, EnrollmentRefusal, Source, Step, StepRun
 from sequences.standing import Standing
+
+AT_ONCE = 1_000  # contacts that are enrolled within the request: half a second
 
 
 class SequenceChoice(forms.Form):
@@ -131,16 +133,13 @@ def _enroll_one(contact: Contact, sequence: sequences.Sequence, *, now: datetime
 
 
 def _enroll_all(contacts: QuerySet[Contact], sequence: sequences.Sequence, *, now: datetime) -> str:
-    """Enroll them in portions; the outcome in a sentence. A portion that is enrolled stays so, whatever comes after."""
-    codes: Counter[str] = Counter()
-    try:
-        for chunk in chunks(contacts):
-            outcomes = enrolling.enroll(sequence, chunk, source=Source.OPERATOR, now=now)
-            codes.update(outcome.code for outcome in outcomes)
-    except Refusal as refusal:
-        done = f"{_outcome(codes, sequence)} Then it ended: " if codes else ""
-        raise Refusal(f"{done}{refusal}", code=refusal.code) from refusal
-    return _outcome(codes, sequence)
+    """Enroll them; the outcome in a sentence. Of many it is only begun here, and done in the background."""
+    few = list(contacts.order_by("pk").values_list("pk", flat=True)[: AT_ONCE + 1])
+    if len(few) > AT_ONCE:
+        count = enrolling.ask_for(sequence, contacts, source=Source.OPERATOR, now=now)
+        return f"{count:,} contacts are being enrolled in {sequence}: its page shows how far that is, and who can't be."
+    outcomes = enrolling.enroll(sequence, few, source=Source.OPERATOR, now=now)
+    return _outcome(Counter(outcome.code for outcome in outcomes), sequence)
 
 
 def _outcome(codes: Counter[str], sequence: sequences.Sequence) -> str:

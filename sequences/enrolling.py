@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from django.db import connection, transaction
+from django.db.models import QuerySet
 
 from contacts.models import Contact, Tag
 from kaanha.lib import public_ids
@@ -17,7 +18,7 @@ from kaanha.organizations import audit
 from kaanha.webhooks.models import Event
 from sequences import locks
 from sequences.counting import Tally
-from sequences.models import Code, Enrollment, Intake, Sequence, Status
+from sequences.models import Code, Enrollment, Intake, IntakeContact, Sequence, Status
 
 BATCH = 10_000
 
@@ -76,8 +77,32 @@ def ask_for_holders(sequence: Sequence, tag: Tag, *, source: str, now: datetime)
     return intake
 
 
+def ask_for(sequence: Sequence, contacts: QuerySet[Contact], *, source: str, now: datetime) -> int:
+    """Have the sweep enroll these contacts, batch by batch; how many they are. Refusal unless the sequence is active.
+
+    They are written down as they are found now, in one statement: a hundred thousand take about a second.
+    """
+    chosen, parameters = contacts.order_by().values_list("pk").query.sql_with_params()
+    with transaction.atomic(), connection.cursor() as cursor:
+        _require_active(sequence)
+        intake = Intake.objects.create(
+            organization_id=sequence.organization_id, sequence=sequence, source=source, asked_at=now
+        )
+        cursor.execute(_CHOOSE.format(chosen=chosen), [intake.pk, *parameters])
+        count: int = cursor.rowcount
+        audit.record("sequence.enrolled", sequence, contacts=count, source=str(source))
+    return count
+
+
+def drop_requests(sequence: Sequence, *, now: datetime) -> None:
+    """End the open requests of a sequence that somebody has alone; whoever isn't decided yet never will be."""
+    open_ones = Intake.objects.filter(sequence=sequence, finished_at=None)
+    IntakeContact.objects.filter(intake__in=list(open_ones.values_list("pk", flat=True))).delete()
+    open_ones.update(finished_at=now)
+
+
 def take_in(*, now: datetime, limit: int = BATCH) -> int:
-    """Carry the oldest open request for holders on by a batch; how many contacts were decided."""
+    """Carry the oldest open request on by a batch; how many contacts were decided."""
     with transaction.atomic():
         open_ones = Intake.objects.filter(finished_at=None)
         # Sequences before requests: whoever archives one has it alone, and then ends its requests.
@@ -86,9 +111,7 @@ def take_in(*, now: datetime, limit: int = BATCH) -> int:
         intake = waiting.order_by("pk").first()
         if intake is None:
             return 0
-        with connection.cursor() as cursor:
-            cursor.execute(_HOLDERS, [intake.tag_id, intake.after, limit])
-            holders = [key for (key,) in cursor.fetchall()]
+        holders = _next(intake, limit)
         tally = Tally()
         wanted = {"sequence": intake.sequence_id, "contacts": holders, "source": intake.source, "at": now}
         outcomes = [one for _, one in enter(_THESE, wanted, now=now, tally=tally)] if holders else []
@@ -99,8 +122,17 @@ def take_in(*, now: datetime, limit: int = BATCH) -> int:
             refused=intake.refused + len(outcomes) - enrolled,
             finished_at=None if len(holders) == limit else now,
         )
+        IntakeContact.objects.filter(intake=intake, contact__in=holders).delete()
         tally.write()
     return len(holders) or 1
+
+
+def _next(intake: Intake, limit: int) -> list[int]:
+    """The contacts of a request that are to be decided next, in the order of their keys."""
+    statement, whose = (_CHOSEN, intake.pk) if intake.tag_id is None else (_HOLDERS, intake.tag_id)
+    with connection.cursor() as cursor:
+        cursor.execute(statement, [whose, intake.after, limit])
+        return [key for (key,) in cursor.fetchall()]
 
 
 def enter(wanted: str, parameters: dict[str, Any], *, now: datetime, tally: Tally) -> list[tuple[int, Outcome]]:
@@ -200,6 +232,13 @@ FROM unnest(%(contacts)s::bigint[]) AS asked (contact_id)
 """
 _HOLDERS = """
 SELECT contact_id FROM contacts_contacttag WHERE tag_id = %s AND contact_id > %s ORDER BY contact_id LIMIT %s
+"""
+_CHOSEN = """
+SELECT contact_id FROM sequences_intakecontact WHERE intake_id = %s AND contact_id > %s ORDER BY contact_id LIMIT %s
+"""
+_CHOOSE = """
+INSERT INTO sequences_intakecontact (intake_id, contact_id) SELECT %s, id FROM ({chosen}) AS chosen (id)
+ON CONFLICT DO NOTHING
 """
 _JUDGE = """
 WITH wanted (sequence_id, contact_id, source, at) AS MATERIALIZED ({wanted})

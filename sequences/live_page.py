@@ -203,8 +203,8 @@ def situation(sequence: Sequence) -> list[str]:
         found.append("Those who fell due meanwhile are being lined up: they go on in a moment, one after the other.")
     intakes = Intake.objects.filter(sequence=sequence, finished_at=None).select_related("tag").order_by("pk")
     found += [
-        f"The holders of the tag {one.tag} are being enrolled: {one.enrolled:,} so far"
-        + (f", and {one.refused:,} who can't be." if one.refused else ".")
+        f"{f'The holders of the tag {one.tag}' if one.tag else 'The contacts that were chosen'} are being enrolled: "
+        f"{one.enrolled:,} so far" + (f", and {one.refused:,} who can't be." if one.refused else ".")
         for one in intakes
     ]
     return found

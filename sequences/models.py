@@ -440,12 +440,15 @@ class EnrollmentRefusal(models.Model):
 
 
 class Intake(OwnedModel):
-    """A request to enroll everybody who holds a tag, done by the sweep in batches: `after` is how far it has come."""
+    """A request to enroll everybody who holds a tag, or many who were chosen, done by the sweep in batches.
+
+    `after` is the contact up to which it has come. Who was chosen stands in `IntakeContact` until it is decided.
+    """
 
     PUBLIC_KIND = "itk"
 
     sequence = models.ForeignKey(Sequence, on_delete=models.CASCADE, related_name="intakes")
-    tag = models.ForeignKey(Tag, on_delete=models.CASCADE, related_name="+")
+    tag = models.ForeignKey(Tag, on_delete=models.CASCADE, null=True, related_name="+")
     source = models.CharField(max_length=16, choices=Source.choices)
     after = models.BigIntegerField(default=0)
     enrolled = models.PositiveIntegerField(default=0)
@@ -457,7 +460,20 @@ class Intake(OwnedModel):
         indexes = [models.Index(fields=["id"], name="intake_open", condition=Q(finished_at=None))]  # the sweep
 
     def __str__(self) -> str:
-        return f"{self.tag} into {self.sequence}"
+        return f"{self.tag or 'chosen contacts'} into {self.sequence}"
+
+
+class IntakeContact(models.Model):
+    """Somebody who was chosen to be enrolled, and isn't decided yet. Gone with the decision, or with the request."""
+
+    pk = models.CompositePrimaryKey("intake_id", "contact_id")
+    intake = models.ForeignKey(Intake, on_delete=models.CASCADE, related_name="chosen", db_index=False)
+    contact = models.ForeignKey(
+        Contact, on_delete=models.DO_NOTHING, related_name="+", db_constraint=False, db_index=False
+    )
+
+    def __str__(self) -> str:
+        return f"{self.contact_id} in {self.intake_id}"
 
 
 class SequenceCount(models.Model):

@@ -14,8 +14,8 @@ from kaanha.messaging import holding
 from kaanha.messaging.models import Dispatch
 from kaanha.organizations import audit
 from kaanha.whatsapp.cloud_api.errors import ErrorClass
-from sequences import exiting, locks
-from sequences.models import Enrollment, ExitReason, Intake, Sequence, Status
+from sequences import enrolling, exiting, locks
+from sequences.models import Enrollment, ExitReason, Sequence, Status
 from sequences.publishing import PAUSED, PAUSED_DETAIL, dispatches
 from templates_app.models import MessageTemplate
 
@@ -59,7 +59,7 @@ def archive(sequence: Sequence, *, now: datetime, most: int | None = None) -> in
         sequence.move(Status.ARCHIVED, archived_at=now, paused_at=None, spread_asked_at=None, exit_up_to=EVERYBODY)
         for dispatch in dispatches(sequence):
             holding.cancel(dispatch.pk, now=now)
-        Intake.objects.filter(sequence=sequence, finished_at=None).update(finished_at=now)
+        enrolling.drop_requests(sequence, now=now)
         audit.record("sequence.archived", sequence)
     return _finish_exit(sequence.pk, now=now, most=most)
 
@@ -69,7 +69,7 @@ def cancel_everybody(sequence: Sequence, *, now: datetime) -> int:
     with transaction.atomic():
         locks.have_alone(sequence.pk)
         held = Sequence.objects.get(pk=sequence.pk)
-        Intake.objects.filter(sequence=held, finished_at=None).update(finished_at=now)
+        enrolling.drop_requests(held, now=now)
         newest = Enrollment.objects.filter(sequence=held).order_by("-pk").values_list("pk", flat=True).first()
         if newest is None:
             return 0

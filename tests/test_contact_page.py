@@ -2,10 +2,11 @@
 
 import pytest
 
-from contacts import admin as contacts_admin
+from contacts.models import Contact
+from kaanha import contact_page
 from kaanha.organizations.models import Role
-from sequences import enrolling, running
-from sequences.models import Enrollment, EnrollmentRefusal, Source, Status
+from sequences import enrolling, live_page, running
+from sequences.models import Enrollment, EnrollmentRefusal, IntakeContact, Source, Status
 from tests.factories import ContactFactory, SequenceFactory
 from tests.people import said, signed_in, superuser, text
 from tests.sequences.conftest import START, stage
@@ -157,40 +158,62 @@ def test_the_selected_contacts_are_enrolled_and_counted_by_outcome(stage, owner,
     assert EnrollmentRefusal.objects.count() == 3
 
 
-def test_everybody_of_a_filtered_list_is_enrolled_in_portions(stage, owner, series, monkeypatch):
-    monkeypatch.setattr(contacts_admin, "CHUNK", 2)
+def test_many_of_a_filtered_list_are_enrolled_in_the_background(stage, owner, series, monkeypatch):
+    monkeypatch.setattr(contact_page, "AT_ONCE", 2)
     people = [stage.contact(name="Asha") for _ in range(5)]
-    stage.contact(name="Bela")
+    out, other = stage.contact(name="Asha", opted_in=False), stage.contact(name="Bela")
     everybody = {"action": "enroll_selected", "_selected_action": [people[0].pk], "select_across": "1"}
 
-    assert "5 contacts are selected." in text(owner.post(f"{LIST}?q=Asha", everybody))
+    assert "6 contacts are selected." in text(owner.post(f"{LIST}?q=Asha", everybody))
     answer = owner.post(f"{LIST}?q=Asha", {**everybody, "apply": "1", "sequence": series.pk})
-    assert said(answer) == ["5 enrolled in Series."]
-    assert set(Enrollment.objects.values_list("contact", flat=True)) == {one.pk for one in people}
-
-
-def test_a_sequence_that_is_paused_meanwhile_takes_no_more_in_and_it_says_how_far_it_came(
-    stage, owner, series, monkeypatch
-):
-    monkeypatch.setattr(contacts_admin, "CHUNK", 2)
-    people = [stage.contact() for _ in range(4)]
-    enroll = enrolling.enroll
-
-    def enroll_and_pause(*wanted, **options):
-        outcomes = enroll(*wanted, **options)
-        running.pause(series, now=stage.now)
-        return outcomes
-
-    monkeypatch.setattr(enrolling, "enroll", enroll_and_pause)
-    keys = [contact.pk for contact in people]
-    answer = owner.post(
-        LIST, {"action": "enroll_selected", "_selected_action": keys, "apply": "1", "sequence": series.pk}
-    )
     assert said(answer) == [
-        "2 enrolled in Series. Then it ended: Sequence 'Series' is paused: only an active one takes people in. "
-        "Activate or resume it first."
+        "6 contacts are being enrolled in Series: its page shows how far that is, and who can't be."
     ]
-    assert Enrollment.objects.count() == 2
+    assert not Enrollment.objects.exists()
+    Contact.objects.filter(pk=other.pk).update(name="Asha")  # chosen is who was found then
+
+    assert enrolling.take_in(now=stage.now, limit=4) == 4
+    assert live_page.situation(series) == ["The contacts that were chosen are being enrolled: 4 so far."]
+    stage.run()
+
+    assert set(Enrollment.objects.values_list("contact", "source")) == {(one.pk, "operator") for one in people}
+    assert EnrollmentRefusal.objects.values_list("contact", "code").get() == (out.pk, "not_opted_in")
+    intake = series.intakes.get()
+    assert (intake.enrolled, intake.refused, intake.finished_at) == (5, 1, stage.now)
+    assert (IntakeContact.objects.count(), live_page.situation(series)) == (0, [])
+
+
+def test_a_sequence_that_is_not_active_any_more_takes_nobody_of_many_in(stage, owner, series, monkeypatch):
+    monkeypatch.setattr(contact_page, "AT_ONCE", 0)
+    keys, foreign = [stage.contact().pk], ContactFactory()
+    selected = {"action": "enroll_selected", "_selected_action": [*keys, foreign.pk], "apply": "1"}
+    require = enrolling._require_active
+
+    def pause(sequence):
+        running.pause(series, now=stage.now)
+        require(sequence)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(enrolling, "_require_active", pause)
+        answer = owner.post(LIST, {**selected, "sequence": series.pk})
+    assert said(answer) == [
+        "Sequence 'Series' is paused: only an active one takes people in. Activate or resume it first."
+    ]
+    assert not IntakeContact.objects.exists()
+    assert not series.intakes.exists()
+
+
+@pytest.mark.parametrize("act", [running.archive, running.cancel_everybody])
+def test_whoever_was_chosen_and_is_not_decided_stays_outside_when_everybody_leaves(stage, series, act):
+    people = [stage.contact() for _ in range(3)]
+    assert enrolling.ask_for(series, Contact.objects.filter(name=people[0].name), source="operator", now=stage.now) == 3
+    enrolling.take_in(now=stage.now, limit=2)
+
+    act(series, now=stage.now)
+    stage.run()
+
+    assert list(Enrollment.objects.values_list("contact", "status")) == [(one.pk, "exited") for one in people[:2]]
+    assert (IntakeContact.objects.count(), series.intakes.get().finished_at) == (0, stage.now)
 
 
 def test_another_organizations_sequence_takes_nobody_in(stage, owner, series):

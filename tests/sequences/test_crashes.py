@@ -34,9 +34,9 @@ from tests.sequences.test_exiting import in_flight
 MINUTE = timedelta(minutes=1)
 TABLES = (
     "contacts_contactevent", "messaging_dispatch", "messaging_dispatchcount", "messaging_message", "messaging_stepnews",
-    "sequences_enrollment", "sequences_enrollmentrefusal", "sequences_intake", "sequences_revision",
-    "sequences_sequence", "sequences_sequencecount", "sequences_step", "sequences_stepcount", "sequences_steprun",
-    "webhooks_event",
+    "sequences_enrollment", "sequences_enrollmentrefusal", "sequences_intake", "sequences_intakecontact",
+    "sequences_revision", "sequences_sequence", "sequences_sequencecount", "sequences_step", "sequences_stepcount",
+    "sequences_steprun", "webhooks_event",
 )  # fmt: skip
 
 pytestmark = pytest.mark.django_db(transaction=True)
