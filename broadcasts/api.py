@@ -19,7 +19,7 @@ from broadcasts.models import Broadcast, PauseReason, Status, Trial
 from contacts import finding
 from contacts.api import Tags
 from kaanha.lib import local_time, pagination, spreadsheets
-from kaanha.lib.api_json import Body, Text
+from kaanha.lib.api_json import Body, Nothing, Text
 from kaanha.lib.errors import Refusal
 from kaanha.lib.openapi import described, page_of
 from kaanha.lib.pagination import PageQuery
@@ -96,10 +96,6 @@ class NewBroadcast(DraftChange):
 
 class ScheduledFor(Body):
     at = Text(max_length=ID)
-
-
-class Nothing(Body):
-    """An act that needs no more said: no body, or an empty one."""
 
 
 class BroadcastsQuery(PageQuery):

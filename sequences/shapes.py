@@ -12,6 +12,7 @@ from rest_framework.serializers import BooleanField, DateTimeField, IntegerField
 from kaanha.lib.api_json import Body, Text, YesNo
 from kaanha.lib.errors import Refusal
 from kaanha.lib.pagination import PageQuery
+from kaanha.messaging.api import NumberNamed
 from kaanha.messaging.models import Status as MessageStatus
 from sequences import editing, trees
 from sequences.models import (
@@ -27,25 +28,12 @@ from sequences.models import (
 )
 from sequences.step_shapes import Steps
 from sequences.tree_nodes import measure
+from templates_app.api import Choice
 
 LATE_LEAST, LATE_MOST = timedelta(minutes=1), timedelta(days=365)
 NAMED = 120  # letters of an id or a name
 
 # --- what is taken -----------------------------------------------------------------------------------------------
-
-
-class Choice(serializers.ChoiceField):
-    """One of some words."""
-
-    def __init__(self, choices: Any, **options: Any) -> None:
-        super().__init__(choices=choices, **options)
-        sentence = f"Write one of: {', '.join(map(str, self.choices))}."
-        self.error_messages |= {"invalid_choice": sentence, "null": sentence}
-
-    def to_internal_value(self, data: Any) -> str:
-        if not isinstance(data, str):
-            self.fail("invalid_choice", input=data)
-        return str(super().to_internal_value(data))
 
 
 class Name(Text):
@@ -146,11 +134,6 @@ class SequenceTagShown(Body):
     name = Text()
 
 
-class SequenceNumberShown(Body):
-    id = Text()
-    number = Text()
-
-
 class SequencePeopleShown(Body):
     enrolled = IntegerField()
     inside = IntegerField(help_text="Still on their way.")
@@ -166,7 +149,7 @@ class SequenceLineShown(Body):
     status = Choice(Status.values)
     trigger = Choice(Trigger.values)
     tag = SequenceTagShown(allow_null=True)
-    phone_number = SequenceNumberShown()
+    phone_number = NumberNamed()
     exit_tag = SequenceTagShown(allow_null=True)
     exit_on_reply = BooleanField()
     late_limit = LateLimit(allow_null=True)
@@ -198,7 +181,7 @@ class RevisionLineShown(Body):
     number = IntegerField()
     trigger = Choice(Trigger.values)
     tag = SequenceTagShown(allow_null=True)
-    phone_number = SequenceNumberShown()
+    phone_number = NumberNamed()
     published_at = DateTimeField()
     superseded_at = DateTimeField(allow_null=True)
 
