@@ -19,24 +19,33 @@ def add(organization: Organization, number: str, *, name: str = "", email: str =
 
     Refusal for a text that is no phone number, and for a number that a contact has.
     """
-    known = parsed(number)
     with transaction.atomic():
-        contact: Contact
-        contact, created = Contact.objects.get_or_create(
-            organization=organization,
-            phone=known.e164,
-            defaults={"country": known.country, "name": name, "email": email},
-        )
-        if created:
-            _note(contact, at=at)
-            return contact
-        if not consent.revive([contact.pk], at=at):
-            raise Refusal(f"{known.e164} is a contact already: {contact}.", code="contact_already")
-        said = {column: value for column, value in (("name", name), ("email", email)) if value}
-        Contact.objects.filter(pk=contact.pk).update(updated_at=at, **said)
-        contact.refresh_from_db()
-        customer_news.tell(Kind.CONTACT_UPDATED, [contact.pk], at=at)
+        contact, news = put(organization, number, name=name, email=email, at=at)
+        customer_news.tell(news, [contact.pk], at=at)
     return contact
+
+
+def put(organization: Organization, number: str, *, name: str, email: str, at: datetime) -> tuple[Contact, Kind]:
+    """The same, and what customers are to be told of it: for those who have more to write before that.
+
+    Call it inside a transaction.
+    """
+    known = parsed(number)
+    contact: Contact
+    contact, created = Contact.objects.get_or_create(
+        organization=organization,
+        phone=known.e164,
+        defaults={"country": known.country, "name": name, "email": email},
+    )
+    if created:
+        _note(contact, at=at)
+        return contact, Kind.CONTACT_CREATED
+    if not consent.revive([contact.pk], at=at):
+        raise Refusal(f"{known.e164} is a contact already: {contact}.", code="contact_already")
+    said = {column: value for column, value in (("name", name), ("email", email)) if value}
+    Contact.objects.filter(pk=contact.pk).update(updated_at=at, **said)
+    contact.refresh_from_db()
+    return contact, Kind.CONTACT_UPDATED
 
 
 def parsed(number: str) -> phone.Phone:
@@ -56,4 +65,3 @@ def _note(contact: Contact, *, at: datetime) -> None:
         source=ConsentSource.OPERATOR,
         at=at,
     )
-    customer_news.tell(Kind.CONTACT_CREATED, [contact.pk], at=at)

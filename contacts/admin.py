@@ -371,9 +371,8 @@ class ContactAdmin(OwnedAdmin):
             added = {"name": obj.name, "email": obj.email, "at": now}
             saved = adding.add(obj.organization, obj.phone, **added)
             obj.__dict__.update(saved.__dict__)
-        if "held_tags" in form.cleaned_data:
-            self._save_tags(obj, form, at=now)
-        if change and form.changed_data:
+        tagged = "held_tags" in form.cleaned_data and self._save_tags(obj, form, at=now)
+        if change and not tagged and set(form.changed_data) - {"held_tags", "new_tags"}:
             customer_news.tell(Kind.CONTACT_UPDATED, [obj.pk], at=now)
         if form.cleaned_data.get("opted_in"):
             proof: str = form.cleaned_data["proof"]
@@ -388,13 +387,18 @@ class ContactAdmin(OwnedAdmin):
             contact.save(update_fields=["country", "wa_id"])
         super().save_model(request, contact, form, True)
 
-    def _save_tags(self, contact: Contact, form: Any, *, at: Any) -> None:
+    def _save_tags(self, contact: Contact, form: Any, *, at: Any) -> bool:
+        """Put tags on and take them off; whether any was, of which customers are told once."""
         wanted = {tag.pk for tag in form.cleaned_data["held_tags"]}
         names = form.cleaned_data.get("new_tags", "").split(",")
         wanted |= {tag.pk for tag in tagging.named(contact.organization, names).values()}
         held = set(form.initial.get("held_tags") or ())  # what the page showed: nobody else's tag is taken off
-        tagging.add(contact.organization, [contact.pk], wanted - held, source=ConsentSource.OPERATOR, at=at)
-        tagging.remove(contact.organization, [contact.pk], held - wanted)
+        told = not held - wanted
+        on = tagging.add(
+            contact.organization, [contact.pk], wanted - held, source=ConsentSource.OPERATOR, at=at, told=told
+        )
+        off = tagging.remove(contact.organization, [contact.pk], held - wanted, at=at)
+        return bool(on and told) or bool(off)
 
     def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: Any) -> None:
         """Nothing: tags went through contacts.tagging."""

@@ -318,7 +318,7 @@ class ContactTagAPI(ContactAreaAPI):
     def delete(self, request: Request, contact: str, tag: str) -> Response:
         """Take the tag off the contact, if it holds it."""
         found = self.contact(contact)
-        tagging.remove(self.organization, [found.pk], [tagging.found(self.organization, tag).pk])
+        tagging.remove(self.organization, [found.pk], [tagging.found(self.organization, tag).pk], at=self.now)
         return self.shown(found)
 
 

@@ -29,10 +29,11 @@ def create(organization: Organization, said: Mapping[str, Any], *, at: datetime)
     """A new contact as `said`, or a deleted one brought back: all of it, or a Refusal and nothing."""
     with transaction.atomic():
         named = {"name": said.get("name", ""), "email": said.get("email", "")}
-        contact = adding.add(organization, said["phone"], **named, at=at)
+        contact, news = adding.put(organization, said["phone"], **named, at=at)
         if attributes := merged(contact.attributes, said.get("attributes", {})):
             Contact.objects.filter(pk=contact.pk).update(attributes=attributes)
-        put_on(contact, said.get("tags", ()), at=at)
+        put_on(contact, said.get("tags", ()), at=at, told=False)
+        customer_news.tell(news, [contact.pk], at=at)
         if "opted_in" in said:
             decide(contact, opted_in=said["opted_in"], proof=said.get("opt_in_proof", ""), at=at)
         contact.refresh_from_db()
@@ -83,7 +84,7 @@ def decide(contact: Contact, *, opted_in: bool, proof: str, at: datetime, agains
     raise Refusal("This contact has opted out since you asked. Ask them again.", code="opted_out_since")
 
 
-def put_on(contact: Contact, texts: Iterable[str], *, at: datetime) -> None:
+def put_on(contact: Contact, texts: Iterable[str], *, at: datetime, told: bool = True) -> None:
     """Put tags on the contact, given by id or by name; names that don't exist are created. Refusal for unknown ids."""
     keys = {text: public_ids.decode(Tag.PUBLIC_KIND, text) for text in texts}
     ids = {key for key in keys.values() if key is not None}
@@ -92,7 +93,7 @@ def put_on(contact: Contact, texts: Iterable[str], *, at: datetime) -> None:
         raise Refusal("There is no such tag in your organization. Check its id or name.", code="tag_not_found")
     named = tagging.named(contact.organization, [text for text, key in keys.items() if key is None])
     tags |= {tag.pk for tag in named.values()}
-    tagging.add(contact.organization, [contact.pk], tags, source=API, at=at)
+    tagging.add(contact.organization, [contact.pk], tags, source=API, at=at, told=told)
 
 
 def merged(held: Mapping[str, str], said: Mapping[str, str | None]) -> dict[str, str]:

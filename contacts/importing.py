@@ -284,7 +284,7 @@ class _Chunk:
             for name in entry.tags
             if name in tags
         ]
-        added = tagging.add_pairs(self.organization, pairs, source=ConsentSource.IMPORT, at=self.moment)
+        added = tagging.add_pairs(self.organization, pairs, source=ConsentSource.IMPORT, at=self.moment, told=False)
         called = {tag.pk: tag.name for tag in tags.values()}
         return Counter(called[tag] for _, tag in added), {contact for contact, _ in added}
 

@@ -12,10 +12,12 @@ from django.db import IntegrityError, connection, transaction
 from django.db.models import Value
 from django.db.models.functions import Lower
 
+from contacts import customer_news
 from contacts.models import AutoTagRule, ConsentSource, Tag
 from kaanha.lib import public_ids
 from kaanha.lib.errors import Refusal
 from kaanha.organizations.models import Organization
+from kaanha.webhooks.models import Kind
 
 NAME = 100  # letters of a tag's name
 
@@ -106,31 +108,49 @@ def _name_once(name: str) -> Iterator[None]:
 
 
 def add(
-    organization: Organization, contact_ids: Iterable[int], tag_ids: Iterable[int], *, source: str, at: datetime
+    organization: Organization,
+    contact_ids: Iterable[int],
+    tag_ids: Iterable[int],
+    *,
+    source: str,
+    at: datetime,
+    told: bool = True,
 ) -> int:
-    """Put every one of the tags on every one of the contacts; how many were newly put on. One statement."""
-    return len(add_pairs(organization, list(product(contact_ids, tag_ids)), source=source, at=at))
+    """Put every one of the tags on every one of the contacts; how many were newly put on. Customers are told."""
+    return len(add_pairs(organization, list(product(contact_ids, tag_ids)), source=source, at=at, told=told))
 
 
 def add_pairs(
-    organization: Organization, pairs: Sequence[tuple[int, int]], *, source: str, at: datetime
+    organization: Organization, pairs: Sequence[tuple[int, int]], *, source: str, at: datetime, told: bool = True
 ) -> list[tuple[int, int]]:
     """Put tags on contacts, given as (contact id, tag id); those newly put on.
 
-    One statement writes the tags and their events. Pairs with a contact or tag of another organization are passed over.
+    One statement writes the tags and their events; one more asks whether customers are to be told of these contacts.
+    Not `told` is for those who tell of them in another way. Pairs with a contact or tag of another organization are
+    passed over.
     """
     if not pairs:
         return []
-    with connection.cursor() as cursor:
-        cursor.execute(_ADD, {**_columns(organization, pairs), "source": str(source), "at": at})
-        return cursor.fetchall()
+    with transaction.atomic():
+        with connection.cursor() as cursor:
+            cursor.execute(_ADD, {**_columns(organization, pairs), "source": str(source), "at": at})
+            added = cursor.fetchall()
+        if told:
+            customer_news.tell(Kind.CONTACT_UPDATED, {contact for contact, _ in added}, at=at)
+    return added
 
 
-def remove(organization: Organization, contact_ids: Iterable[int], tag_ids: Iterable[int]) -> int:
-    """Take these tags off these contacts; how many were taken off. Events of their putting on stay."""
-    with connection.cursor() as cursor:
-        cursor.execute(_REMOVE, [list(contact_ids), list(tag_ids), organization.pk, organization.pk])
-        return cursor.rowcount
+def remove(organization: Organization, contact_ids: Iterable[int], tag_ids: Iterable[int], *, at: datetime) -> int:
+    """Take these tags off these contacts; how many were taken off. Events of their putting on stay; customers are told.
+
+    Two statements, however many contacts, where nobody listens.
+    """
+    with transaction.atomic():
+        with connection.cursor() as cursor:
+            cursor.execute(_REMOVE, [list(contact_ids), list(tag_ids), organization.pk, organization.pk])
+            losers = [contact for (contact,) in cursor.fetchall()]
+        customer_news.tell(Kind.CONTACT_UPDATED, losers, at=at)
+    return len(losers)
 
 
 def auto_tag(organization: Organization, texts: Iterable[tuple[int, str]], *, at: datetime) -> int:
@@ -196,4 +216,5 @@ USING contacts_contact AS contact, contacts_tag AS tag
 WHERE held.contact_id = ANY(%s) AND held.tag_id = ANY(%s)
   AND contact.id = held.contact_id AND contact.organization_id = %s
   AND tag.id = held.tag_id AND tag.organization_id = %s
+RETURNING held.contact_id
 """

@@ -4,10 +4,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from contacts import adding, arriving, consent, importing
+from contacts import adding, arriving, consent, editing, importing, tagging
 from contacts.csv_files import open_csv
 from contacts.import_rows import Columns
-from contacts.models import ConsentSource, Contact
+from contacts.models import AutoTagRule, ConsentSource, Contact
 from kaanha.webhooks.models import Delivery, Event
 from tests.factories import ContactFactory, EndpointFactory, OrganizationFactory, TagFactory
 from tests.people import signed_in
@@ -171,3 +171,92 @@ def test_a_change_by_hand_is_told(organization):
 
     assert told() == [("contact.updated", contact.phone)]
     assert Contact.objects.get().name == "After"
+
+
+def test_tags_put_on_and_taken_off_in_bulk_are_told_once_for_each_contact_that_changed(organization):
+    vip, lead = TagFactory.create_batch(2, organization=organization)
+    had, one, two = (ContactFactory(organization=organization) for _ in range(3))
+    keys, tags = [had.pk, one.pk, two.pk], [vip.pk, lead.pk]
+    tagging.add(organization, [had.pk], tags, source=ConsentSource.API, at=AT)
+    told()
+
+    tagging.add(organization, keys, tags, source=ConsentSource.API, at=AT)
+    names = Event.objects.filter(data__phone=two.phone).get().data["tags"]
+    assert names == sorted([vip.name, lead.name])
+    assert told() == [("contact.updated", one.phone), ("contact.updated", two.phone)]
+
+    tagging.remove(organization, keys, [vip.pk], at=LATER)
+    assert told() == [("contact.updated", one.phone) for one in (had, one, two)]
+    tagging.remove(organization, keys, [vip.pk], at=LATER)
+    assert told() == []
+
+
+def test_tags_in_bulk_cost_one_question_more_where_nobody_listens(django_assert_num_queries):
+    organization = OrganizationFactory()
+    tag = TagFactory(organization=organization)
+    keys = [ContactFactory(organization=organization).pk for _ in range(5)]
+
+    # a savepoint and its release, the tags, who listens
+    with django_assert_num_queries(4):
+        tagging.add(organization, keys, [tag.pk], source=ConsentSource.API, at=AT)
+    with django_assert_num_queries(4):
+        tagging.remove(organization, keys, [tag.pk], at=AT)
+
+
+def test_an_import_tells_of_tags_and_attributes_that_changed_once_for_each_row(organization, tmp_path):
+    for digit in range(3):
+        ContactFactory(organization=organization, phone=f"+91987654321{digit}", name="Same")
+    path = tmp_path / "contacts.csv"
+    path.write_text(
+        "phone,name,tags,city\n+919876543210,,vip,\n+919876543211,,,Pune\n+919876543212,,,\n+919876543213,New,vip,Pune\n"
+    )
+    file = open_csv(path, column="phone")
+
+    importing.run(organization, file, at=AT, columns=Columns.of(file.header, {}))
+
+    created = Event.objects.get(kind="contact.created").data
+    assert (created["tags"], created["attributes"]) == (["vip"], {"city": "Pune"})
+    assert sorted(told()) == [
+        ("contact.created", "+919876543213"),
+        ("contact.updated", "+919876543210"),
+        ("contact.updated", "+919876543211"),
+    ]
+
+
+def test_a_contact_made_with_tags_is_told_once_and_with_them(organization):
+    said = {"phone": "+919876543210", "tags": ["vip"], "attributes": {"city": "Pune"}, "opted_in": True}
+
+    editing.create(organization, {**said, "opt_in_proof": "form 7"}, at=AT)
+
+    created, agreed = Event.objects.order_by("pk")
+    assert (created.kind, created.data["tags"], created.data["attributes"]) == (
+        "contact.created",
+        ["vip"],
+        {"city": "Pune"},
+    )
+    assert (agreed.kind, agreed.data["optedIn"]) == ("contact.opted_in", True)
+
+
+def test_a_tag_that_a_rule_puts_on_is_told(organization):
+    contact = ContactFactory(organization=organization)
+    AutoTagRule.objects.create(
+        organization=organization, text="price", match="contains", tag=TagFactory(organization=organization)
+    )
+
+    tagging.auto_tag(organization, [(contact.pk, "what is the price?")], at=AT)
+
+    assert told() == [("contact.updated", contact.phone)]
+
+
+def test_tags_changed_by_hand_are_told_once(organization):
+    contact = ContactFactory(organization=organization, name="Before")
+    kept, off = TagFactory.create_batch(2, organization=organization)
+    tagging.add(organization, [contact.pk], [kept.pk, off.pk], source=ConsentSource.API, at=AT)
+    told()
+    owner = signed_in(organization)
+    typed = {"phone": contact.phone, "email": "", "attributes": "{}", "held_tags": [kept.pk]}
+
+    owner.post(f"/admin/contacts/contact/{contact.pk}/change/", {**typed, "name": "After", "new_tags": "vip"})
+
+    assert Event.objects.get().data["tags"] == sorted([kept.name, "vip"])
+    assert told() == [("contact.updated", contact.phone)]

@@ -232,7 +232,7 @@ class Stage:
 
     def do_untag(self, event: dict[str, Any], human: Human) -> None:
         tag = self.tags[human.organization][event["tag"]]
-        tagging.remove(tag.organization, [human.contact.pk], [tag.pk])
+        tagging.remove(tag.organization, [human.contact.pk], [tag.pk], at=self.now)
         human.person.tags.discard(event["tag"])
 
     def do_field(self, event: dict[str, Any], human: Human) -> None:

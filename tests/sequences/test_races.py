@@ -267,7 +267,7 @@ class TestEnroll:
         stage.now += timedelta(seconds=10)
         consent.opt_in([contact.pk], source="operator", proof="", at=stage.now)
         consent.revive([contact.pk], at=stage.now)
-        tagging.remove(stage.organization, [contact.pk], [done.pk])
+        tagging.remove(stage.organization, [contact.pk], [done.pk], at=stage.now)
 
         stage.enroll(sequence, contact)
 
