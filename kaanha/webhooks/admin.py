@@ -198,7 +198,7 @@ class EndpointAdmin(OwnedAdmin):
             return redirect(self.url("changelist"))
         return self.confirmed(request, endpoint, remove, title="Delete the endpoint", **asked)
 
-    @action(description="Send a test event", url_path="test-button", permissions=["act"])
+    @action(description="Test", url_path="test-button", permissions=["act"])
     def test_button(self, request: HttpRequest, object_id: str) -> HttpResponse:
         return redirect(self.url("test", object_id))
 
@@ -206,11 +206,11 @@ class EndpointAdmin(OwnedAdmin):
     def replay_button(self, request: HttpRequest, object_id: str) -> HttpResponse:
         return redirect(self.url("replay", object_id))
 
-    @action(description="Replace the secret …", url_path="rotate-button", permissions=["act"])
+    @action(description="New secret …", url_path="rotate-button", permissions=["act"])
     def rotate_button(self, request: HttpRequest, object_id: str) -> HttpResponse:
         return redirect(self.url("rotate", object_id))
 
-    @action(description="Webhook log", url_path="log-button", permissions=["act"])
+    @action(description="Log", url_path="log-button", permissions=["act"])
     def log_button(self, request: HttpRequest, object_id: str) -> HttpResponse:
         return redirect(f"{reverse('admin:webhooks_delivery_changelist')}?endpoint={object_id}")
 
@@ -232,7 +232,9 @@ class EndpointAdmin(OwnedAdmin):
     @display(description="Endpoint", ordering="description")
     def name(self, endpoint: Endpoint) -> SafeString:
         called = endpoint.description or urlsplit(endpoint.url).hostname or ""
-        return format_html('<b>{}</b><br><span class="k-help k-url">{}</span>', called, endpoint.url)
+        return format_html(
+            '<b>{}</b><br><span class="k-help k-cut k-wide" title="{}">{}</span>', called, endpoint.url, endpoint.url
+        )
 
     @display(description="Events")
     def listens_to(self, endpoint: Endpoint) -> str:
@@ -243,11 +245,11 @@ class EndpointAdmin(OwnedAdmin):
     @display(description="State")
     def state(self, endpoint: Endpoint) -> SafeString:
         if endpoint.disabled_at:
-            return format_html("{} {}", chip("disabled", "danger"), endpoint.disabled_reason)
+            return format_html("{}<br>{}", chip("disabled", "danger"), endpoint.disabled_reason)
         if not endpoint.active:
             return chip("off")
         if endpoint.failing_since:
-            return format_html("{} since {}", chip("failing", "warning"), moment(endpoint.failing_since))
+            return format_html("{}<br>since {}", chip("failing", "warning"), moment(endpoint.failing_since))
         return chip("listening", "success")
 
     @display(description="Created", ordering="created_at")
