@@ -1,6 +1,7 @@
 """Customers' servers on loopback, well-behaved and otherwise, for tests. Nothing is looked up on the network."""
 
 import contextlib
+import gzip
 import ipaddress
 import socket
 import ssl
@@ -133,3 +134,37 @@ def certificate(directory, name):
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(path)
     return path, context
+
+
+# --- misbehaviour: functions of the connection, once the request is read --------------------------------------------
+
+
+def hang_after_the_headers(connection):
+    """The status and headers, and then nothing."""
+    connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n")
+    connection.recv(1)
+
+
+def reset(connection):
+    """The connection is torn down before anything is said."""
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+
+
+def reset_in_the_body(connection):
+    connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nhalf")
+    reset(connection)
+
+
+def endless_chunks(connection):
+    connection.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+    for _ in range(10_000):
+        connection.sendall(b"2710\r\n" + b"x" * 10_000 + b"\r\n")
+
+
+MANY_HEADERS = b"HTTP/1.1 200 OK\r\n" + b"".join(b"X-%d: y\r\n" % n for n in range(10_000)) + b"\r\n"
+TOO_LITTLE = b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nshort"
+TOO_MUCH = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nmore than two"
+NEGATIVE = b"HTTP/1.1 200 OK\r\nContent-Length: -5\r\n\r\nfine"
+BROKEN_CHUNKS = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nfine\r\n"
+# Ten megabytes of zeros in ten kilobytes.
+BOMB = answer(200, gzip.compress(bytes(10_000_000)), headers=b"Content-Encoding: gzip\r\n")

@@ -9,6 +9,7 @@ import time
 import pytest
 
 from kaanha.lib import outward_http
+from tests import receivers
 from tests.receivers import OK, Receiver, answer, certificate
 
 LATE = "No answer in time: 1 seconds for everything, 1 of them to connect."
@@ -372,6 +373,64 @@ def test_a_port_where_nobody_listens_is_an_error(loopback):
 
     assert post(here.url).error.endswith(".")
     assert post(here.url).status is None
+
+
+@pytest.mark.parametrize(
+    "where", ["http://169.254.169.254/latest/meta-data", "https://10.0.0.1/", "file:///etc/passwd", "//"]
+)
+def test_a_redirect_into_a_private_network_leads_nowhere(loopback, monkeypatch, where):
+    with Receiver(answer(302, headers=b"Location: %s\r\n" % where.encode())) as here:
+        reached, real = [], outward_http._connected
+        monkeypatch.setattr(
+            outward_http,
+            "_connected",
+            lambda target, *given, **more: (reached.append(target.host), real(target, *given, **more))[1],
+        )
+        said = post(here.url)
+
+    assert (said.status, said.ok, reached) == (302, False, ["127.0.0.1"])
+
+
+@pytest.mark.parametrize(
+    ("says", "excerpt"),
+    [
+        (receivers.hang_after_the_headers, ""),
+        (receivers.reset_in_the_body, None),
+        (receivers.TOO_LITTLE, "short"),
+        (receivers.TOO_MUCH, "mo"),
+        (receivers.NEGATIVE, None),
+        (receivers.BROKEN_CHUNKS, ""),
+    ],
+    ids=["hangs", "reset", "too little", "too much", "negative length", "broken chunks"],
+)
+def test_a_status_counts_whatever_comes_of_its_body(loopback, brief, says, excerpt):
+    with Receiver(says) as here:
+        said = post(here.url)
+
+    assert (said.status, said.error, said.ok) == (200, "", True)
+    assert excerpt is None or said.excerpt == excerpt
+
+
+@pytest.mark.parametrize("says", [receivers.reset, receivers.MANY_HEADERS], ids=["reset", "ten thousand headers"])
+def test_a_connection_without_a_usable_answer_is_an_error(loopback, says):
+    with Receiver(says) as here:
+        said = post(here.url)
+
+    assert (said.status, said.ok) == (None, False)
+    assert said.error.endswith(".")
+
+
+def test_of_endless_chunks_only_the_beginning_is_read(loopback):
+    with Receiver(receivers.endless_chunks) as here:
+        assert post(here.url).excerpt == "x" * outward_http.READ
+
+
+def test_a_gzip_bomb_stays_packed(loopback):
+    with Receiver(receivers.BOMB) as here:
+        said = post(here.url)
+
+    assert said.status == 200
+    assert len(said.excerpt) <= outward_http.READ
 
 
 # --- TLS ------------------------------------------------------------------------------------------------------------
