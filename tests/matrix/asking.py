@@ -164,8 +164,8 @@ def _kind(placeholder: str) -> str:
 
 def seen(response: Any, *given: Any) -> tuple[int, dict[str, str], str]:
     """Status, headers and content of an answer, without what it repeats of the `given` ids."""
-    headers = {name: _without(value, given) for name, value in response.headers.items() if name not in RESTLESS}
-    return response.status_code, headers, _without(content_of(response), given)
+    headers = {name: without(value, *given) for name, value in response.headers.items() if name not in RESTLESS}
+    return response.status_code, headers, without(content_of(response), *given)
 
 
 def alike(answer: tuple[int, dict[str, str], str]) -> tuple[int, dict[str, str], str]:
@@ -179,7 +179,8 @@ def content_of(response: Any) -> str:
     return content.decode()
 
 
-def _without(text: str, given: tuple[Any, ...]) -> str:
+def without(text: str, *given: Any) -> str:
+    """The text with every one of the `given` left out."""
     for one in given:
         text = text.replace(json.dumps(str(one))[1:-1], "…").replace(str(one), "…")
     return text

@@ -10,6 +10,7 @@ from typing import Any
 from django.contrib.contenttypes.models import ContentType
 
 from contacts.models import Contact, Tag
+from kaanha.organizations.access import Area
 from kaanha.webhooks.models import Endpoint
 from kaanha.whatsapp.models import MetaApp
 from sequences.models import Sequence
@@ -90,6 +91,31 @@ TAKEN: dict[str, str] = {
     "sequences_enroll": "of a list, each contact has a result of its own",
     "sequences_update": "a draft may name what there isn't yet: its problems say so",
     "templates_sync": "Meta is asked for a name that we don't know yet",
+}
+
+# Reading that is written down, by operation.
+DOWNLOADS = {"broadcasts_export"}
+# Operations that ask Meta, which doesn't know the accounts of the worlds: 502.
+ASKS_META = {"templates_sync"}
+
+# --- the admin ---------------------------------------------------------------------------------------------------
+
+# Pages that need another area than their model.
+AREAS: dict[str, Area] = {"admin:contacts_contact_enroll": Area.CAMPAIGNS}
+# Pages that members never open, whatever their role.
+SUPERUSERS_ONLY = {"admin:organizations_organization_add"}
+# Pages that everybody has who is signed in.
+FOR_EVERYBODY = {"admin:organizations_organization_choose"}
+# Buttons that the rows of the worlds don't have, as they are: their endpoint listens.
+NOT_NOW = {"admin:webhooks_endpoint_enable_button"}
+# Pages whose opening is written down.
+NOTED = {"admin:organizations_auditentry_export"}
+# Buttons on a row: they lead to the page that asks, and it looks the row up.
+BUTTONS = ("_button", "_row")
+# What the address says of pages that are opened from a place in another one.
+OPENED: dict[str, dict[str, str]] = {
+    "admin:sequences_sequence_step": {"step": "hello"},
+    "admin:sequences_sequence_step_message": {"step": "hello"},
 }
 
 # --- addresses that belong to no organization --------------------------------------------------------------------

@@ -53,6 +53,7 @@ class World:
         self.rows: dict[type[models.Model], Any] = {Organization: self.organization}
         self.browsers: dict[str, str] = {}  # the session of a member, by role
         self.callers: dict[str, Caller] = {}  # by role
+        self.people: dict[str, int] = {}  # the key of the user, by role
         self._people()
         self._whatsapp()
         self._contacts()
@@ -77,6 +78,7 @@ class World:
             # A member that may be changed and removed: not the only owner.
             if role == Role.AGENT:
                 self._keep(member)
+            self.people[role] = member.user.pk
             self.browsers[role] = session_of(member.user)
             self.callers[role] = Caller(self.organization, role)
         self._keep(APIKey.issue(self.organization, name=f"{self.word} shop")[0])
@@ -341,6 +343,22 @@ def mixed(organization: Organization) -> dict[str, int]:
     with connection.cursor() as cursor:
         cursor.execute(_mixed().replace(":owner", str(organization.pk)))
         return {name: count for name, count in cursor.fetchall() if count}
+
+
+@cache
+def _texts() -> str:
+    owned = {model._meta.db_table: owner_sql(model) for model in apps.get_models() if owner_sql(model)}
+    return " UNION ALL ".join(
+        f"SELECT coalesce(string_agg(t::text, ' '), '') FROM {table} t WHERE {condition}"
+        for table, condition in sorted(owned.items())
+    )
+
+
+def text_of(organization: Organization) -> str:
+    """Everything that the organization's rows say. One query."""
+    with connection.cursor() as cursor:
+        cursor.execute(_texts().replace(":owner", str(organization.pk)))
+        return "\n".join(text for (text,) in cursor.fetchall())
 
 
 @contextmanager
