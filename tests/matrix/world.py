@@ -72,7 +72,7 @@ class World:
     def _people(self) -> None:
         for role in Role:
             email = f"{role}@{self.word.lower()}.test"
-            member = MembershipFactory(
+            member: Any = MembershipFactory(
                 organization=self.organization, role=role, user__email=email, user__is_staff=True
             )
             # A member that may be changed and removed: not the only owner.
