@@ -511,8 +511,8 @@ def chunks(contacts: QuerySet[Contact]) -> Iterator[list[int]]:
 
 
 def _tag_all(contacts: QuerySet[Contact], tag: Tag) -> str:
-    told: dict[str, Any] = {"source": ConsentSource.OPERATOR, "at": timezone.now()}
-    newly = sum(tagging.add(tag.organization, chunk, [tag.pk], **told) for chunk in chunks(contacts))
+    noted: dict[str, Any] = {"source": ConsentSource.OPERATOR, "at": timezone.now()}
+    newly = sum(tagging.add(tag.organization, chunk, [tag.pk], **noted) for chunk in chunks(contacts))
     return f"{newly:,} contacts have the tag {tag} now that didn't have it before."
 
 

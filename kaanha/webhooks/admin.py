@@ -212,7 +212,8 @@ class EndpointAdmin(OwnedAdmin):
 
     @action(description="Log", url_path="log-button", permissions=["act"])
     def log_button(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        return redirect(f"{reverse('admin:webhooks_delivery_changelist')}?endpoint={object_id}")
+        endpoint = self.found(request, object_id)
+        return redirect(f"{reverse('admin:webhooks_delivery_changelist')}?endpoint={endpoint.pk}")
 
     @action(description="Delete …", url_path="delete-button", permissions=["act"])
     def delete_button(self, request: HttpRequest, object_id: str) -> HttpResponse:
@@ -223,11 +224,11 @@ class EndpointAdmin(OwnedAdmin):
         return redirect(self.url("enable", object_id))
 
     def has_turn_on_permission(self, request: HttpRequest, object_id: str | None = None) -> bool:
-        """Where there is something to turn on."""
+        """Where there is something to turn on; what isn't found is said by the page behind the button."""
         if object_id is None or not self.has_act_permission(request):
             return self.has_act_permission(request)
         endpoint = self.get_object(request, str(object_id))
-        return endpoint is not None and not endpoint.listening
+        return endpoint is None or not endpoint.listening
 
     @display(description="Endpoint", ordering="description")
     def name(self, endpoint: Endpoint) -> SafeString:
