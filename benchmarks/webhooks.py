@@ -57,8 +57,9 @@ def receiver() -> Iterator[str]:
 @contextmanager
 def pooled() -> Iterator[None]:
     """Connections as a worker has them: a thread that settles finds one open."""
-    from django.db import connection
+    from django.db import connection as known
 
+    connection: Any = known  # PostgreSQL's, which has a pool
     connection.close()
     connection.settings_dict["OPTIONS"]["pool"] = {"min_size": 0, "max_size": 20, "timeout": 10}
     try:
