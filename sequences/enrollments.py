@@ -18,8 +18,8 @@ def pause(enrollment: Enrollment, *, now: datetime) -> None:
     with transaction.atomic():
         held = _locked(enrollment, {EnrollmentStatus.ACTIVE}, "paused")
         Enrollment.objects.filter(pk=held.pk).update(status=EnrollmentStatus.PAUSED)
-        queueing.put_off(_messages(held), until=None, now=now)
         audit.record("enrollment.paused", enrollment)
+        queueing.put_off(_messages(held), until=None, now=now)
     enrollment.refresh_from_db()
 
 
@@ -28,17 +28,18 @@ def resume(enrollment: Enrollment, *, now: datetime) -> None:
     with transaction.atomic():
         held = _locked(enrollment, {EnrollmentStatus.PAUSED}, "resumed")
         Enrollment.objects.filter(pk=held.pk).update(status=EnrollmentStatus.ACTIVE)
-        queueing.put_off(_messages(held), until=now, now=now)
         audit.record("enrollment.resumed", enrollment)
+        queueing.put_off(_messages(held), until=now, now=now)
     enrollment.refresh_from_db()
 
 
 def cancel(enrollment: Enrollment, *, now: datetime) -> None:
     """End this person's way; a message of it that is still queued is withdrawn. Refusal when it has ended already."""
     with transaction.atomic():
+        audit.record("enrollment.canceled", enrollment)
+        # Last, for it ends with the counters; a refusal takes the line above back.
         if not exiting.end({enrollment.pk: ExitReason.CANCELED}, now=now):
             _refuse(enrollment, "canceled")
-        audit.record("enrollment.canceled", enrollment)
     enrollment.refresh_from_db()
 
 

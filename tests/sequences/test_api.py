@@ -11,10 +11,10 @@ from kaanha.lib import public_ids
 from kaanha.messaging.models import Message
 from kaanha.organizations.models import Role
 from kaanha.whatsapp.models import PhoneNumber
-from sequences import publishing, running
+from sequences import editing, publishing, running
 from sequences.models import Enrollment, Sequence, Status
 from tests.callers import Caller, error
-from tests.contacts.threads import at_once
+from tests.contacts.threads import at_once, meet_after
 from tests.factories import (
     OrganizationFactory,
     PhoneNumberFactory,
@@ -329,8 +329,9 @@ def test_nothing_is_changed_where_somebody_else_was_faster(stage, api):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_of_two_changes_at_once_one_wins(stage):
+def test_of_two_changes_at_once_one_wins(stage, monkeypatch):
     """Without the lock both found the version that they had read."""
+    meet_after(monkeypatch, (editing, "_held"))
     sequence, callers = stage.draft(stage.message("m")), [Caller(stage.organization).ready() for _ in range(2)]
     version = callers[0].get(at(sequence)).headers["ETag"]
 
@@ -431,6 +432,22 @@ def test_it_is_activated_edited_published_paused_resumed_and_archived(stage, api
     assert error(api.patch(at(sequence), {"name": "x"})) == (409, "wrong_status")
     assert error(api.delete(at(sequence))) == (409, "wrong_status")
     assert api.get(at(sequence)).json()["problems"] == []
+
+
+def test_an_act_that_is_repeated_with_its_key_is_done_once_and_answered_as_before(stage, api):
+    sequence, asha = stage.draft(stage.message("m")), stage.contact()
+
+    def twice(act):
+        told = [api.post(at(sequence, act), {}, headers={"Idempotency-Key": act}) for _ in range(2)]
+        assert {one.status_code for one in told} == {200}
+        assert told[0].json() == told[1].json()
+
+    twice("activate")
+    stage.enroll(sequence, asha)
+    for act in ("pause", "resume", "archive"):
+        twice(act)
+    assert sequence.revisions.count() == 1
+    assert Enrollment.objects.values_list("status", "exit_reason").get() == ("exited", "archived")
 
 
 @pytest.mark.parametrize("act", ["activate", "publish", "pause", "resume", "archive", "move"])

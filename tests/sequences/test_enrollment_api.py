@@ -7,11 +7,11 @@ from django.test.utils import CaptureQueriesContext
 
 from kaanha.lib import public_ids
 from kaanha.messaging.models import Message
-from kaanha.organizations.models import Role
-from sequences import moving, publishing, running
+from kaanha.organizations.models import AuditEntry, Role
+from sequences import enrollments, exiting, moving, publishing, running
 from sequences.models import Enrollment
 from tests.callers import Caller, error
-from tests.contacts.threads import at_once
+from tests.contacts.threads import at_once, meet_after
 from tests.factories import ContactFactory, OrganizationFactory
 from tests.sequences.conftest import START
 
@@ -211,14 +211,16 @@ def test_an_act_takes_no_members(stage, api, series, act, body):
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("act", ["pause", "cancel"])
-def test_of_two_at_once_one_is_told_that_it_was_done_already(stage, series, act):
+def test_of_two_at_once_one_is_told_that_it_was_done_already(stage, series, act, monkeypatch):
     """Without the lock both found the person on its way."""
+    meet_after(monkeypatch, (enrollments, "_locked"), (exiting, "_locked"))
     [enrollment] = stage.enroll(series, stage.contact())
     callers = [Caller(stage.organization).ready() for _ in range(2)]
 
     told = at_once(*[lambda caller=caller: caller.post(at(enrollment, act), {}).status_code for caller in callers])
 
     assert sorted(told) == [200, 409]
+    assert AuditEntry.objects.filter(action__startswith="enrollment.").count() == 1
 
 
 @pytest.mark.django_db(transaction=True)
