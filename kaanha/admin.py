@@ -1,5 +1,7 @@
-"""Pages that join apps, found by Django's autodiscovery: a contact with its messages, and Celery's timetable."""
+"""Pages that join apps, found by Django's autodiscovery: a contact with its messages, Celery's timetable and failed
+sign-ins."""
 
 from kaanha import beat_admin, contact_page
+from kaanha.organizations import lockout_admin
 
-__all__ = ["beat_admin", "contact_page"]
+__all__ = ["beat_admin", "contact_page", "lockout_admin"]

@@ -80,9 +80,10 @@ SECURE_SSL_REDIRECT = env.bool("SECURE_SSL_REDIRECT", default=PRODUCTION)
 SECURE_REDIRECT_EXEMPT = [r"^health$"]  # load balancers ask without TLS
 SECURE_HSTS_SECONDS = environment.whole("SECURE_HSTS_SECONDS", default=31_536_000 if PRODUCTION else 0)
 SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = PRODUCTION
+# Behind a proxy its word is taken for the scheme and for the browser's address; without one anybody could write them.
 BEHIND_PROXY = env.bool("BEHIND_PROXY", default=False)
+PROXY_COUNT = environment.whole("PROXY_COUNT", default=1, least=1)
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if BEHIND_PROXY else None
-SESSION_COOKIE_AGE = int(timedelta(hours=24).total_seconds())
 X_FRAME_OPTIONS = "DENY"
 SECURE_REFERRER_POLICY = SECURE_CROSS_ORIGIN_OPENER_POLICY = "same-origin"
 
@@ -114,6 +115,7 @@ INSTALLED_APPS = [
     "drf_spectacular_sidecar",
     "csp",
     "django_celery_beat",
+    "axes",
     "kaanha",
     "kaanha.operations",
     "kaanha.organizations",
@@ -141,6 +143,8 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "kaanha.organizations.middleware.SecondFactorGate",
+    "axes.middleware.AxesMiddleware",  # last: it answers for whatever found the sign-in locked
 ]
 
 TEMPLATES = [
@@ -177,6 +181,27 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": f"django.contrib.auth.password_validation.{name}"}
     for name in ("UserAttributeSimilarityValidator", "MinimumLengthValidator", "CommonPasswordValidator")
 ]
+
+# --- signing in --------------------------------------------------------------------------------------------------
+
+AUTHENTICATION_BACKENDS = ["axes.backends.AxesStandaloneBackend", "django.contrib.auth.backends.ModelBackend"]
+# From signing in, whatever is done meanwhile.
+SESSION_COOKIE_AGE = int(timedelta(hours=24).total_seconds())
+# django-axes counts in PostgreSQL. The numbers, and who is locked by what, stand in kaanha.organizations.lockout.
+AXES_HANDLER = "kaanha.organizations.lockout.Handler"
+AXES_CLIENT_IP_CALLABLE = "kaanha.organizations.lockout.address_of"
+AXES_LOCKOUT_CALLABLE = "kaanha.organizations.views.locked"
+AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
+AXES_USERNAME_FORM_FIELD = "username"
+AXES_FAILURE_LIMIT = 5
+AXES_COOLOFF_TIME = timedelta(minutes=30)
+AXES_RESET_ON_SUCCESS = True
+AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False
+# What is typed is kept nowhere: neither in its rows nor in the log.
+AXES_SENSITIVE_PARAMETERS = ["username", "ip_address", "password", "code", "csrfmiddlewaretoken"]
+AXES_DISABLE_ACCESS_LOG = True
+AXES_ENABLE_ADMIN = False
+AXES_VERBOSE = False
 
 LANGUAGE_CODE = "en-us"
 TIME_ZONE = "UTC"
@@ -305,6 +330,7 @@ LOGGING = {
     "filters": {"request": {"()": "kaanha.lib.request_ids.Filter"}},
     "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(request_id)s %(name)s %(message)s"}},
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["request"]}},
+    "loggers": {"axes": {"level": "WARNING"}},  # failures and locks; not three lines for each who comes in
     "root": {"handlers": ["console"], "level": environment.choice("LOG_LEVEL", LOG_LEVELS, default="INFO")},
 }
 

@@ -27,6 +27,12 @@ UNFOLD: dict[str, Any] = {
         {"rel": "icon", "type": "image/svg+xml", "sizes": "any", "href": lambda _: static("kaanha/favicon.svg")}
     ],
     "STYLES": [lambda _: static("kaanha/admin.css")],
+    "ACCOUNT": {
+        "navigation": [
+            {"title": "Your account", "link": reverse_lazy("account")},
+            {"title": "Change password", "link": reverse_lazy("admin:password_change")},
+        ]
+    },
     "BORDER_RADIUS": "6px",
     "COLORS": {
         "primary": {
@@ -101,6 +107,7 @@ UNFOLD: dict[str, Any] = {
                     _item("Meta apps", "hub", "whatsapp_metaapp_changelist", "is_superuser"),
                     _item("Callback problems", "report", "inbound_callback_changelist", "is_superuser"),
                     _item("Users", "person", "organizations_user_changelist", "is_superuser"),
+                    _item("Failed sign-ins", "lock", "axes_accessattempt_changelist", "is_superuser"),
                     _item("Periodic tasks", "schedule", "django_celery_beat_periodictask_changelist", "is_superuser"),
                 ],
             },

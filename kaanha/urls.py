@@ -8,6 +8,7 @@ from django.views.generic import RedirectView
 
 from kaanha import api, health
 from kaanha.inbound import views as inbound
+from kaanha.organizations import views as people
 from kaanha.request_limits import found_page
 
 site: Any = admin.site  # the theme's, which searches
@@ -16,6 +17,13 @@ urlpatterns = [
     path("", RedirectView.as_view(pattern_name="admin:index")),
     path("admin/system/", admin.site.admin_view(health.system), name="system"),
     path("admin/search/", found_page(site.admin_view(site.search))),
+    path("admin/login/", people.SignIn.as_view(), name="sign_in"),
+    path("admin/login/code/", people.code, name="sign_in_code"),
+    path("admin/account/", admin.site.admin_view(people.account), name="account"),
+    path("admin/account/sign-out/", admin.site.admin_view(people.sign_out_everywhere), name="sign_out_everywhere"),
+    path("admin/account/second-factor/", admin.site.admin_view(people.set_up), name="second_factor"),
+    path("admin/account/second-factor/off/", admin.site.admin_view(people.turn_off), name="second_factor_off"),
+    path("admin/account/backup-codes/", admin.site.admin_view(people.backup_codes), name="backup_codes"),
     path("admin/", admin.site.urls),
     path("api", api.NothingHereAPI.as_view()),
     path("api/", include(api.urlpatterns)),

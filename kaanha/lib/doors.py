@@ -52,12 +52,28 @@ def command_name() -> str:
 
 
 def address_of(request: HttpRequest) -> str | None:
-    """The caller's IP address: behind a proxy, as it has seen it; None where that can't be known."""
-    own = str(request.META.get("REMOTE_ADDR", ""))
-    if settings.BEHIND_PROXY:
-        # The last one is the proxy's own word; whatever stands before it was sent by the caller.
-        own = request.headers.get("X-Forwarded-For", own).rpartition(",")[2]
+    """The caller's IP address; None where that can't be known, as on a socket.
+
+    Behind proxies it is what the outermost of ours wrote into X-Forwarded-For: each appends the address that it saw, so
+    what a caller itself puts there stands further left and is never read. Without a proxy the header isn't read.
+    """
+    own = _address(str(request.META.get("REMOTE_ADDR", "")))
+    if not settings.BEHIND_PROXY:
+        return own
+    seen = [one for one in request.META.get("HTTP_X_FORWARDED_FOR", "").split(",") if one.strip()]
+    # Fewer than our proxies: it came by a shorter way, and the first entry is still one that ours has written.
+    return _address(seen[-min(settings.PROXY_COUNT, len(seen))]) if seen else own
+
+
+def _address(text: str) -> str | None:
+    """The address, without the port that some proxies write beside it."""
+    text = text.strip()
+    if text.startswith("["):
+        text = text[1:].partition("]")[0]
+    elif text.count(":") == 1:
+        text = text.partition(":")[0]
     try:
-        return str(ipaddress.ip_address(own.strip()))
+        found = ipaddress.ip_address(text)
     except ValueError:
         return None
+    return str(getattr(found, "ipv4_mapped", None) or found)

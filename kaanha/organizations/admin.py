@@ -11,6 +11,7 @@ from django.contrib import admin, messages
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
 from django.contrib.auth.models import Group
 from django.db import transaction
+from django.db.models import Exists, OuterRef, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.utils import timezone
@@ -34,7 +35,7 @@ from kaanha.organizations import (
 )
 from kaanha.organizations.access import Area
 from kaanha.organizations.fields import LinesField, LocalTimeField, MinutesField
-from kaanha.organizations.models import APIKey, Membership, Organization, Role, User
+from kaanha.organizations.models import APIKey, Authenticator, Membership, Organization, Role, User
 from kaanha.organizations.owned_admin import OwnedAdmin, OwnedForm, SuperuserAdmin, chip, moment
 
 ROLE_COLORS = {Role.OWNER: "primary", Role.ADMIN: "info", Role.AGENT: "success", Role.VIEWER: "warning"}
@@ -61,7 +62,15 @@ class OrganizationForm(OwnedForm):
 
     class Meta:
         model = Organization
-        fields = ("name", "slug", "timezone", "late_limit", "opt_out_words", "opt_in_words")
+        fields = (
+            "name",
+            "slug",
+            "timezone",
+            "late_limit",
+            "opt_out_words",
+            "opt_in_words",
+            "second_factor_required",
+        )
 
 
 @admin.register(Organization)
@@ -148,7 +157,7 @@ class MembershipAdmin(OwnedAdmin):
     """Members. The rules about owners stand in members.py."""
 
     area = Area.SETTINGS
-    list_display = ("user", "role_chip", "since")
+    list_display = ("user", "role_chip", "second_factor", "since")
     list_filter = ("role",)
     search_fields = ("user__email",)
     list_select_related = ("user",)
@@ -222,6 +231,14 @@ class MembershipAdmin(OwnedAdmin):
             danger=True,
             back=self.url("changelist"),
         )
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Membership]:
+        on = Authenticator.objects.filter(user=OuterRef("user"), confirmed=True)
+        return super().get_queryset(request).annotate(has_second_factor=Exists(on))
+
+    @display(description="Second factor", ordering="has_second_factor")
+    def second_factor(self, membership: Any) -> SafeString:
+        return chip("on", "success") if membership.has_second_factor else chip("off", "warning")
 
     @action(description="Remove", url_path="remove-from-list", permissions=["act"])
     def remove_row(self, request: HttpRequest, object_id: str) -> HttpResponse:
@@ -351,7 +368,7 @@ class UserAdmin(DjangoUserAdmin, SuperuserAdmin):  # type: ignore[misc]
     add_form = NewUserForm
     change_password_form = GivenPasswordForm
     ordering = ("email",)
-    list_display = ("email", "is_active", "is_superuser", "last_login")
+    list_display = ("email", "is_active", "is_superuser", "has_second_factor", "last_login")
     list_filter = ("is_active", "is_superuser")
     search_fields = ("email", "first_name", "last_name")
     filter_horizontal = ()
@@ -364,6 +381,14 @@ class UserAdmin(DjangoUserAdmin, SuperuserAdmin):  # type: ignore[misc]
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: Any) -> None:
         super().save_model(request, obj, form, change)
         audit.record("user.changed" if change else "user.added", obj, fields=form.changed_data)
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[User]:
+        on = Authenticator.objects.filter(user=OuterRef("pk"), confirmed=True)
+        return super().get_queryset(request).annotate(second_factor=Exists(on))
+
+    @display(description="Second factor", ordering="second_factor", boolean=True)
+    def has_second_factor(self, user: Any) -> bool:
+        return bool(user.second_factor)
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False  # what somebody did stays theirs: make the account inactive instead

@@ -20,7 +20,7 @@ from django.http import HttpRequest
 from django.utils import timezone
 
 from kaanha.lib import doors, request_ids
-from kaanha.organizations.models import APIKey, AuditEntry, Organization, User
+from kaanha.organizations.models import APIKey, AuditEntry, Membership, Organization, User
 
 ActorKind = AuditEntry.ActorKind
 LABEL, NAME = 200, 254  # letters that are kept
@@ -93,6 +93,17 @@ def record(
         ip=actor.ip,
         request_id=request_ids.current(),
     )
+
+
+def record_of_person(action: str, user: User, **details: Any) -> None:
+    """The same for what was done to somebody's account: a line in the log of each organization that he belongs to.
+
+    One query, and a statement for each of them. Of somebody without one it is a matter of the installation.
+    """
+    memberships = Membership.objects.filter(user=user).order_by("pk")
+    owners: list[int | None] = list(memberships.values_list("organization_id", flat=True))
+    for owner in owners or [None]:
+        record(action, user, organization=owner, **details)
 
 
 def _owner(row: Model) -> int | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import secrets
 import zoneinfo
@@ -15,6 +16,9 @@ from django.core.exceptions import ValidationError
 from django.core.serializers.json import DjangoJSONEncoder
 from django.db import models
 from django.utils import timezone
+from django.utils.crypto import salted_hmac
+from django_otp.models import Device, ThrottlingMixin
+from django_otp.oath import TOTP
 
 from kaanha.lib import public_ids
 from kaanha.lib.errors import Refusal
@@ -39,6 +43,8 @@ class User(AbstractUser):
 
     username = None  # type: ignore[assignment]  # the address is the name
     email = models.EmailField(unique=True)
+    # Raised by one to end every session: their hash is made of it and of the password.
+    session_round = models.PositiveIntegerField(default=0, editable=False)
 
     USERNAME_FIELD = "email"
     REQUIRED_FIELDS: ClassVar[list[str]] = []
@@ -47,6 +53,16 @@ class User(AbstractUser):
 
     def __str__(self) -> str:
         return self.email
+
+    def end_sessions(self) -> None:
+        """Sign this user out everywhere."""
+        User.objects.filter(pk=self.pk).update(session_round=models.F("session_round") + 1)
+        self.refresh_from_db(fields=["session_round"])
+
+    def _get_session_auth_hash(self, secret: str | None = None) -> str:
+        # Django's, of the password alone, with the round beside it.
+        salt = "kaanha.organizations.models.User.get_session_auth_hash"
+        return salted_hmac(salt, f"{self.session_round} {self.password}", secret=secret, algorithm="sha256").hexdigest()
 
 
 def validate_timezone(name: str) -> None:
@@ -67,6 +83,11 @@ class Organization(models.Model):
         default=list, blank=True, help_text="Words that opt a contact out, besides STOP and its kin."
     )
     opt_in_words = models.JSONField(default=list, blank=True, help_text="Words that opt a contact in, besides START.")
+    second_factor_required = models.BooleanField(
+        "members need a second factor",
+        default=False,
+        help_text="Who has none is led to setting it up, and sees nothing of the organization before.",
+    )
     created_at = models.DateTimeField(auto_now_add=True)
 
     PUBLIC_KIND = "org"
@@ -288,3 +309,68 @@ class AuditEntry(OwnedModel):
 
     def __str__(self) -> str:
         return f"{self.action} by {self.actor_name}"
+
+
+class Authenticator(ThrottlingMixin, Device):
+    """A user's second factor: an app that shows another code every 30 seconds (TOTP, RFC 6238).
+
+    shown as a QR code ──its first code──▶ on (confirmed). Turning it off deletes it, with the backup codes.
+    """
+
+    PERIOD = 30  # seconds
+    TOLERANCE = 1  # periods that a clock may be off
+    # Wrong codes make the next wait 1, 2, 4, 8 s … and never longer than 2^10 s.
+    MOST_COUNTED = 11
+
+    throttling_failure_count: int
+
+    name = None
+    user = models.OneToOneField(User, on_delete=models.CASCADE, related_name="authenticator")
+    secret = SecretField()
+    confirmed = models.BooleanField(default=False)
+    confirmed_at = models.DateTimeField(null=True, blank=True)
+    # How many periods the app's clock is off, and the last period whose code was taken: none is taken twice.
+    drift = models.SmallIntegerField(default=0)
+    last_period = models.BigIntegerField(default=-1)
+
+    def __str__(self) -> str:
+        return f"Second factor of {self.user}"
+
+    @staticmethod
+    def new_secret() -> str:
+        """160 random bits in base 32, as apps take them."""
+        return base64.b32encode(secrets.token_bytes(20)).decode()
+
+    def get_throttle_factor(self) -> int:
+        return 1
+
+    def throttle_increment(self, commit: bool = True) -> None:
+        super().throttle_increment(commit=False)
+        self.throttling_failure_count = min(self.throttling_failure_count, self.MOST_COUNTED)
+        if commit:
+            self.save()
+
+    def take_code(self, code: str, *, now: datetime) -> bool:
+        """Whether the app shows these six digits, which are spent with it. Saves nothing."""
+        totp = TOTP(base64.b32decode(self.secret), step=self.PERIOD, drift=self.drift)
+        totp.time = now.timestamp()
+        if not totp.verify(int(code), self.TOLERANCE, self.last_period + 1):
+            return False
+        self.last_period, self.drift = totp.t(), totp.drift
+        return True
+
+
+class BackupCode(models.Model):
+    """One of ten codes that stand in for the app, each once. Only its digest is stored."""
+
+    authenticator = models.ForeignKey(Authenticator, on_delete=models.CASCADE, related_name="backup_codes")
+    digest = models.CharField(max_length=64)
+    used_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["authenticator", "digest"], name="backup_code_once")]
+
+    @staticmethod
+    def digest_of(code: str) -> str:
+        # 80 random bits: as with API keys, a plain digest can't be searched backward.
+        return hashlib.sha256(code.encode()).hexdigest()
