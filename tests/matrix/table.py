@@ -134,6 +134,7 @@ class Open:
     who: Who
     reason: str
     ids: Callable[[World], dict[str, Any]] = lambda world: {}
+    own: bool = False  # it changes the account of the one who asks, and nothing else
 
 
 def viewed_on_site(world: World) -> dict[str, Any]:
@@ -160,6 +161,12 @@ OPEN: dict[str, Open] = {
     "/admin/": Open(Who.SIGNED_IN, "Home, in numbers of the organization that the member works in."),
     "/admin/search/": Open(Who.SIGNED_IN, "Searches the models that the member may view."),
     "/admin/login/": Open(Who.ANYBODY, "Signing in."),
+    "/admin/login/code/": Open(Who.ANYBODY, "The second step of signing in; leads back where the first wasn't done."),
+    "/admin/account/": Open(Who.SIGNED_IN, "The own account."),
+    "/admin/account/sign-out/": Open(Who.SIGNED_IN, "Ends the own sessions.", own=True),
+    "/admin/account/second-factor/": Open(Who.SIGNED_IN, "Sets up the own second factor.", own=True),
+    "/admin/account/second-factor/off/": Open(Who.SIGNED_IN, "Turns the own second factor off."),
+    "/admin/account/backup-codes/": Open(Who.SIGNED_IN, "The own backup codes."),
     "/admin/logout/": Open(Who.SIGNED_IN, "Signing out."),
     "/admin/password_change/": Open(Who.SIGNED_IN, "The own password."),
     "/admin/password_change/done/": Open(Who.SIGNED_IN, "Said after it."),
