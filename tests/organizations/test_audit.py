@@ -343,7 +343,6 @@ def test_days_are_those_of_the_organizations_clocks(shop):
         ("asha & | (", 1),
         ("asha !nobody", 0),
         ("'':* \\", 2),
-        ("\x00", 2),
     ],
 )
 def test_it_is_searched_by_the_beginnings_of_words(shop, typed, count):
