@@ -30,6 +30,8 @@ CHECKS = [
     conformance.response_headers_conformance,
     conformance.response_schema_conformance,
 ]
+# Nobody answers in Meta's place here: 502 or 503, which are documented.
+ASKS_META = {"templates_sync"}
 
 
 def load():
@@ -88,6 +90,7 @@ def test_whatever_is_sent_gets_a_documented_answer(name, mode, world):
     def send(case, chance):
         if chance:
             with_real_ids(case, world)
-        case.call_and_validate(headers={"Authorization": f"Bearer {caller.text}"}, checks=CHECKS)
+        checks = CHECKS[1:] if name in ASKS_META else CHECKS
+        case.call_and_validate(headers={"Authorization": f"Bearer {caller.text}"}, checks=checks)
 
     send()
