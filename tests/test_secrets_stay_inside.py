@@ -119,10 +119,12 @@ def test_no_page_and_no_answer_shows_a_secret():
 
 
 @pytest.mark.django_db(transaction=True)
-def test_no_line_of_a_log_has_the_token_of_a_send_or_of_a_question_to_meta(cloud_api, settings, heard):
+def test_no_line_of_a_log_has_the_token_of_a_send_or_of_a_question_to_meta(cloud_api, settings, heard, monkeypatch):
     _, number = shop(phone_number_id=NUMBER, account__waba_id=WABA)
     for token, url in ((TOKEN, cloud_api.url), ("another", cloud_api.url), (TOKEN, NOWHERE)):
-        cloud_api.options.access_token, settings.WHATSAPP_API_URL = token, url
+        # Put back at the end: the simulator is there for all tests of the run.
+        monkeypatch.setattr(cloud_api.options, "access_token", token)
+        settings.WHATSAPP_API_URL = url
         greet(number)
         sending.send_slice(number.pk, until=timezone.now() + timedelta(seconds=5))
         sending.stop()
