@@ -68,6 +68,18 @@ def test_every_operation_needs_a_key_and_has_a_summary_and_the_errors_of_all():
         assert not re.search(r"\bquer(y|ies)\b", said.get("description", "")), (path, method)
 
 
+def test_a_key_for_repeating_is_documented_where_it_is_heeded_alone():
+    heeding = {
+        said["operationId"]
+        for _, method, said in operations()
+        if any(one["name"] == "Idempotency-Key" for one in said.get("parameters", []))
+    }
+    posts = {said["operationId"] for _, method, said in operations() if method == "post"}
+
+    assert posts - heeding == {"templates_sync", "sequences_move"}
+    assert heeding <= posts
+
+
 def test_nothing_in_it_takes_members_that_are_not_named():
     loose = [
         name

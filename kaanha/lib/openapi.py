@@ -143,6 +143,12 @@ class Schema(AutoSchema):
             schema["additionalProperties"] = False
         return schema
 
+    def _get_parameters(self) -> list[Any]:
+        """Without the key for repeating where the view says that it doesn't heed one."""
+        told: list[Any] = super()._get_parameters()
+        heeds = getattr(self.view, "idempotent", True)
+        return [one for one in told if heeds or one["name"] != IDEMPOTENCY_KEY.name]
+
     def get_auth(self) -> list[Any]:
         return [{BEARER: []}] if self.view.authentication_classes else []
 
