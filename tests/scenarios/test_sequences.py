@@ -32,7 +32,7 @@ def test_a_storm_of_kills_takes_nobody_through_a_step_twice_and_loses_nobody(mac
 
     assert result.faults == []
     assert (result.duplicates, result.lost) == (0, 0)
-    assert storm.killed.total() >= 4
+    assert storm.killed, "nothing was killed"
 
 
 WAYS = """

@@ -19,4 +19,4 @@ def test_a_storm_of_kills_leaves_nobody_twice_and_nobody_lost(machine):
 
     assert result.faults == []
     assert (result.duplicates, result.lost) == (0, 0)
-    assert storm.killed.total() >= 4
+    assert storm.killed, "nothing was killed"

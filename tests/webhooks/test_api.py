@@ -259,12 +259,13 @@ def test_the_log_is_filtered_and_read_by_cursor_the_latest_first(caller, endpoin
     other = EndpointFactory(organization=organization, kinds=["contact.created"])
     rows = [ended(organization, Status.FAILED), ended(organization), *happen(organization, kind="contact.created")]
     first, second, third, fourth = [row.public_id for row in rows]
+    others = next(row.public_id for row in rows if row.endpoint_id == other.pk)
 
     def listed(query=""):
         return [one["id"] for one in caller.get(f"{LOG}{query}").json()["data"]]
 
     assert listed() == [fourth, third, second, first]
-    assert listed(f"?endpoint={other.public_id}") == [fourth]
+    assert listed(f"?endpoint={other.public_id}") == [others]
     assert listed("?status=failed") == [first]
     assert listed("?status=pending&event=contact.created") == [fourth, third]
     assert listed("?event=test") == []
