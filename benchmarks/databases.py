@@ -17,10 +17,15 @@ ASKED = "BENCHMARK_SERVER_URL"  # the address that we were given, kept for the n
 
 
 @contextmanager
-def of_its_own() -> Iterator[None]:
-    """Django set up on a new, migrated database beside the one of DATABASE_URL; dropped at the end."""
+def of_its_own(*, keep: bool = False) -> Iterator[bool]:
+    """Django set up on a new, migrated database beside the one of DATABASE_URL; dropped at the end.
+
+    With `keep` it stays, and the next round that keeps it finds it: yields whether it is new.
+    """
     address = os.environ[ASKED] = os.environ.get(ASKED, os.environ["DATABASE_URL"])
-    _recreate(address, wanted=True)
+    new = not (keep and _exists(address))
+    if new:
+        _recreate(address, wanted=True)
     os.environ["DATABASE_URL"] = urlsplit(address)._replace(path=f"/{NAME}").geturl()
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "kaanha.settings")
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -34,10 +39,16 @@ def of_its_own() -> Iterator[None]:
     without_pool()
     try:
         call_command("migrate", verbosity=0)
-        yield
+        yield new
     finally:
         connection.close()
-        _recreate(address, wanted=False)
+        if not keep:
+            _recreate(address, wanted=False)
+
+
+def _exists(address: str) -> bool:
+    with psycopg.connect(address, autocommit=True) as server:
+        return server.execute("SELECT FROM pg_database WHERE datname = %s", [NAME]).rowcount > 0
 
 
 def _recreate(address: str, *, wanted: bool) -> None:
