@@ -101,6 +101,25 @@ def test_a_page_behind_the_last_is_empty(tags, django_assert_num_queries):
 
 
 @pytest.mark.parametrize("by", [("pk",), ("-pk",), ("name", "pk"), ("-name", "-pk")])
+def test_pages_by_number_lead_through_all_rows_once(tags, by, django_assert_num_queries):
+    seen = []
+    for number in (1, 2, 3):
+        with django_assert_num_queries(2):
+            seen += page(f"limit=2&page={number}", by)["data"]
+
+    assert seen == sorted("abcde", reverse=by[0].startswith("-"))
+
+
+def test_a_page_far_in_heeds_what_is_asked_for(tags):
+    TagFactory(name="ab")
+    rows = Tag.objects.filter(organization=tags[0].organization, name__in="abde")
+
+    answer = pagination.paged(rows, asked("limit=2&page=2"), by=("-pk",), shown=names)
+
+    assert (answer["data"], answer["total"], answer["nextCursor"]) == (["b", "a"], 4, None)
+
+
+@pytest.mark.parametrize("by", [("pk",), ("-pk",), ("name", "pk"), ("-name", "-pk")])
 def test_cursors_lead_through_all_rows_once(tags, by):
     seen, query = [], "limit=2"
     while query:
