@@ -8,8 +8,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from django.db import connection
+from django.db.models import Sum
 
-from sequences.models import Outcome, SequenceCount, StepCount
+from kaanha.organizations.models import Organization
+from sequences.models import EnrollmentStatus, Outcome, Sequence, SequenceCount, StepCount
 
 PEOPLE = ("enrolled", "completed", "exited")
 # What became of those who came to a step. Each counts in `arrived` and, once they went on, in one of the others.
@@ -85,6 +87,20 @@ def people(sequences: Iterable[int]) -> dict[int, People]:
         cursor.execute(_PEOPLE, [keys])
         found = {key: People(*map(int, sums)) for key, *sums in cursor.fetchall()}
     return {key: found.get(key, People()) for key in keys}
+
+
+def known_total(organization: Organization, *, sequence: Sequence | None, status: str | None) -> int | None:
+    """How many people of the organization, or of one sequence, are in a status; None where the counters don't know.
+
+    One query, whatever their number.
+    """
+    rows = SequenceCount.objects.filter(sequence__organization=organization)
+    if sequence is not None:
+        rows = rows.filter(sequence=sequence)
+    sums = rows.aggregate(**{what: Sum(what, default=0) for what in PEOPLE})
+    told = People(**{what: int(count) for what, count in sums.items()})
+    ended = {EnrollmentStatus.COMPLETED: told.completed, EnrollmentStatus.EXITED: told.exited}
+    return told.enrolled if status is None else ended.get(EnrollmentStatus(status))
 
 
 def passages(steps: Iterable[int]) -> dict[int, Passage]:

@@ -16,7 +16,7 @@ from kaanha.lib.openapi import described, page_of
 from kaanha.organizations.access import Area
 from kaanha.organizations.api import OwnedAPI, missing
 from kaanha.organizations.models import Organization
-from sequences import enrollments, seeing, standing
+from sequences import counting, enrollments, seeing, standing
 from sequences.models import Enrollment, Sequence
 from sequences.seeing import RunView
 from sequences.shapes import EnrollmentLineShown, EnrollmentShown, EnrollmentsQuery
@@ -94,12 +94,16 @@ class EnrollmentsAPI(EnrollmentAreaAPI):
         by: tuple[str, ...] = ("-pk",)
         if "contact" in asked:
             rows = rows.filter(contact=self.found(Contact, asked["contact"]))
-        if "sequence" in asked:
+        sequence: Sequence | None = self.found(Sequence, asked["sequence"]) if "sequence" in asked else None
+        if sequence is not None:
             # As the index has it: a million people aren't sorted for a page.
-            rows, by = rows.filter(sequence=self.found(Sequence, asked["sequence"])), ("contact_id",)
+            rows, by = rows.filter(sequence=sequence), ("contact_id",)
         if "status" in asked:
             rows = rows.filter(status=asked["status"])
-        return Response(pagination.paged(rows, asked, by=by, shown=self._shown))
+        total = None
+        if not asked.keys() & {"cursor", "contact"}:
+            total = counting.known_total(self.organization, sequence=sequence, status=asked.get("status"))
+        return Response(pagination.paged(rows, asked, by=by, shown=self._shown, total=total))
 
     def _shown(self, rows: Listed[Enrollment]) -> list[dict[str, Any]]:
         return enrollments_shown(rows, self.organization)

@@ -168,6 +168,36 @@ def test_pages_and_cursors_lead_through_all(stage, api, series, narrowed):
     assert api.get(f"{ADDRESS}{query}&limit=2&page=3").json()["total"] == 5
 
 
+def test_totals_are_the_counters_and_those_that_they_do_not_know_are_counted(stage, api, series):
+    first, second, *_ = stage.enroll(series, *[stage.contact() for _ in range(4)])
+    enrollments.cancel(first, now=stage.now)
+    enrollments.pause(second, now=stage.now)
+
+    def total(query):
+        return api.get(f"{ADDRESS}?{query}").json()["total"]
+
+    for where in ("", f"&sequence={series.public_id}"):
+        totals = {status: total(f"status={status}{where}") for status in ("active", "paused", "completed", "exited")}
+        assert totals == {"active": 2, "paused": 1, "completed": 0, "exited": 1}
+        assert total(where.lstrip("&")) == 4
+    assert total(f"contact={first.contact.public_id}") == 1
+    assert total(f"contact={first.contact.public_id}&status=active") == 0
+
+
+def test_the_list_costs_the_same_however_many(stage, api, series):
+    def cost(query):
+        with CaptureQueriesContext(connection) as captured:
+            api.get(f"{ADDRESS}{query}")
+        return len(captured)
+
+    queries = ("", f"?sequence={series.public_id}", "?status=active", "?limit=1&page=1")
+    stage.enroll(series, stage.contact())
+    few = [cost(query) for query in queries]
+    stage.enroll(series, *[stage.contact() for _ in range(6)])
+
+    assert [cost(query) for query in queries] == few
+
+
 # --- acts --------------------------------------------------------------------------------------------------------
 
 
