@@ -399,7 +399,7 @@ class DeliveriesAPI(EndpointAreaAPI):
         if "endpoint" in asked:
             rows = rows.filter(endpoint=self.found(Endpoint, asked["endpoint"]))
         if "status" in asked:
-            rows = rows.filter(status=asked["status"])
+            rows = rows.standing(asked["status"])
         if "event" in asked:
             rows = rows.filter(event__kind=asked["event"], event__organization=self.organization)
         rows = rows.select_related("event", "endpoint")

@@ -231,6 +231,11 @@ class Status(models.TextChoices):
 
 
 class DeliveryQuerySet(OwnedQuerySet):
+    def standing(self, status: str) -> Self:
+        """Those in this status. The pending are told by their next attempt, too, whose index holds nobody else."""
+        found = self.filter(status=status)
+        return found.filter(next_attempt_at__isnull=False) if status == Status.PENDING else found
+
     def replayable(self) -> Self:
         """Those that have come to an end, of endpoints that listen."""
         ended = self.exclude(status=Status.PENDING).exclude(event__kind=TEST)

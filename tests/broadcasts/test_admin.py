@@ -408,7 +408,11 @@ def test_recipients_are_listed_by_dispatch_with_filters(owner, template, number,
 
     assert listed() == ["Failed Fred", "Skipped Sue"]
     assert listed("&status__exact=failed") == ["Failed Fred"]
+    assert listed("&status__exact=skipped") == ["Skipped Sue"]
+    assert listed("&status__exact=queued") == []
+    assert listed("&status__exact=nonsense") == []
     assert listed("&skip_reason__exact=opted_out") == ["Skipped Sue"]
+    assert listed("&skip_reason__exact=canceled") == []
     assert listed("&code=131026") == ["Failed Fred"]
     assert listed("&code=1") == []
     assert listed("&code=none") == []
