@@ -68,6 +68,18 @@ def redis(name: str, *, default: str) -> str:
     return url
 
 
+def email(name: str, *, default: str) -> dict[str, Any]:
+    """Django's settings of a mail server. The address isn't repeated when it is refused, for it holds a password."""
+    url = str(env.str(name, default="") or default)
+    parts = _split(url)
+    if not parts or parts.scheme not in env.EMAIL_SCHEMES or (parts.scheme.startswith("smtp") and not parts.hostname):
+        raise ImproperlyConfigured(
+            f"{name} is no address of a mail server: set it to smtp+tls://USER:PASSWORD@HOST:587."
+        )
+    found: dict[str, Any] = env.email_url_config(url)
+    return found
+
+
 def web(name: str, *, default: str) -> str:
     """An address in the web, without a slash at its end."""
     url = str(env.str(name, default="") or default)

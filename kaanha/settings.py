@@ -322,6 +322,19 @@ if PRODUCTION and WEBHOOKS_ALLOW_LOOPBACK:
 # Events, with what became of their deliveries, are kept for so long.
 WEBHOOKS_KEEP = timedelta(days=environment.whole("WEBHOOKS_KEEP_DAYS", default=30, least=1))
 
+# --- e-mail ------------------------------------------------------------------------------------------------------
+
+# Invitations go out by it. Without one, whoever invites passes the link on by hand.
+_MAIL = environment.email("EMAIL_URL", default="dummymail://" if PRODUCTION else "consolemail://")
+EMAIL_BACKEND, EMAIL_FILE_PATH = _MAIL["EMAIL_BACKEND"], _MAIL["EMAIL_FILE_PATH"]
+EMAIL_HOST, EMAIL_PORT = _MAIL["EMAIL_HOST"], _MAIL["EMAIL_PORT"]
+EMAIL_HOST_USER, EMAIL_HOST_PASSWORD = _MAIL["EMAIL_HOST_USER"] or "", _MAIL["EMAIL_HOST_PASSWORD"] or ""
+EMAIL_USE_TLS, EMAIL_USE_SSL = _MAIL.get("EMAIL_USE_TLS", False), _MAIL.get("EMAIL_USE_SSL", False)
+# Whether what is mailed leaves this machine.
+EMAIL_LEAVES = EMAIL_BACKEND.endswith(".smtp.EmailBackend")
+EMAIL_TIMEOUT = environment.seconds("EMAIL_TIMEOUT_SECONDS", default=10) or None
+DEFAULT_FROM_EMAIL = env.str("EMAIL_FROM", default="kaanha@localhost")
+
 # --- logs --------------------------------------------------------------------------------------------------------
 
 LOGGING = {

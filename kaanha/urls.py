@@ -8,6 +8,7 @@ from django.views.generic import RedirectView
 
 from kaanha import api, health
 from kaanha.inbound import views as inbound
+from kaanha.organizations import invitation_views
 from kaanha.organizations import views as people
 from kaanha.request_limits import found_page
 
@@ -28,6 +29,8 @@ urlpatterns = [
     path("api", api.NothingHereAPI.as_view()),
     path("api/", include(api.urlpatterns)),
     path("callbacks/<str:callback_key>", inbound.callback, name="callback"),
+    path("invitations/", invitation_views.invitation_page, name="invitation_page"),
+    path("invitations/<str:token>", invitation_views.invitation, name="invitation"),
     path("health", health.health, name="health"),
 ]
 handler400 = api.bad_request

@@ -70,6 +70,8 @@ def test_an_unknown_mode_is_refused():
         ("REDIS_URL", "foo", "REDIS_URL is no address of a Redis"),
         ("REDIS_URL", "redis://:hush@127.0.0.1:x/0", "REDIS_URL is no address of a Redis"),
         ("REDIS_URL", "redis://127.0.0.1:6379/zero", "REDIS_URL is no address of a Redis"),
+        ("EMAIL_URL", "mail.example.test", "EMAIL_URL is no address of a mail server"),
+        ("EMAIL_URL", "smtp+tls://me:hush@:587", "EMAIL_URL is no address of a mail server"),
         ("KAANHA_ENV", "prodd", "KAANHA_ENV is 'prodd': set it to development or production."),
         ("PUBLIC_URL", "kaanha.example", "PUBLIC_URL is 'kaanha.example': set it to an address such as http://"),
         ("WHATSAPP_API_URL", "https:///v25.0", "WHATSAPP_API_URL is 'https:///v25.0': set it to an address such as"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import zoneinfo
 from collections.abc import Callable
 from typing import Any
@@ -30,15 +31,19 @@ from kaanha.organizations import (
     access,
     audit,
     audit_admin,  # noqa: F401 - registers the audit log: Django looks for `admin` alone
+    invitations,
     keys,
     members,
 )
 from kaanha.organizations.access import Area
 from kaanha.organizations.fields import LinesField, LocalTimeField, MinutesField
-from kaanha.organizations.models import APIKey, Authenticator, Membership, Organization, Role, User
-from kaanha.organizations.owned_admin import OwnedAdmin, OwnedForm, SuperuserAdmin, chip, moment
+from kaanha.organizations.models import APIKey, Authenticator, Invitation, Membership, Organization, Role, User
+from kaanha.organizations.owned_admin import CONFIRM, OwnedAdmin, OwnedForm, SuperuserAdmin, chip, moment
 
 ROLE_COLORS = {Role.OWNER: "primary", Role.ADMIN: "info", Role.AGENT: "success", Role.VIEWER: "warning"}
+
+KEY = re.compile("[0-9]{1,18}")
+NOT_MAILED = "It was not mailed: no mail server took it. Pass the link on by hand, or set EMAIL_URL and send it again."
 
 admin.site.unregister(Group)  # roles say who may do what
 
@@ -143,53 +148,129 @@ class RoleForm(forms.Form):
             self.fields["role"].choices = [one for one in Role.choices if one[0] != Role.OWNER]  # type: ignore[attr-defined]
 
 
-class NewMemberForm(RoleForm):
+class InvitationForm(RoleForm):
     email = forms.EmailField(
         label="E-mail address",
+        max_length=254,
         widget=UnfoldAdminEmailInputWidget(),
-        help_text="Who has no account yet gets one, with a password that you are shown once.",
+        help_text="They get a link that is good once, for seven days. Another invitation ends the one before.",
     )
     field_order = ("email", "role")
 
 
 @admin.register(Membership)
 class MembershipAdmin(OwnedAdmin):
-    """Members. The rules about owners stand in members.py."""
+    """Members, who come by invitation. The rules about owners stand in members.py."""
 
     area = Area.SETTINGS
     list_display = ("user", "role_chip", "second_factor", "since")
     list_filter = ("role",)
     search_fields = ("user__email",)
     list_select_related = ("user",)
+    list_after_template = "kaanha/invitations.html"
     actions_row = ("remove_row",)
 
     def own_pages(self) -> dict[str, tuple[str, Callable[..., HttpResponse]]]:
-        return {"remove": ("<path:object_id>/remove/", self.remove_view)}
+        return {
+            "remove": ("<path:object_id>/remove/", self.remove_view),
+            "invite_again": ("invitations/<path:object_id>/send-again/", self.invite_again_view),
+            "revoke_invitation": ("invitations/<path:object_id>/revoke/", self.revoke_invitation_view),
+        }
+
+    # --- invitations ---------------------------------------------------------------------------------------------
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        """The members, and below them the invitations that wait."""
+        waiting = {"invitations": self._waiting(request)} if self.has_view_permission(request) else {}
+        response: HttpResponse = super().changelist_view(request, {**(extra_context or {}), **waiting})
+        return response
+
+    def _waiting(self, request: HttpRequest) -> list[dict[str, Any]]:
+        """The open invitations, the latest first. One query."""
+        current, now = access.of(request), timezone.now()
+        rows = Invitation.objects.open().select_related("invited_by").order_by("-created_at", "-pk")
+        if current.organization is not None:
+            rows = rows.of(current.organization)
+        return [
+            {
+                "email": one.email,
+                "role": chip(one.get_role_display(), ROLE_COLORS[Role(one.role)]),
+                "invited": f"{moment(one.created_at)}{f' by {one.invited_by}' if one.invited_by else ''}",
+                "until": moment(one.expires_at) if one.expires_at > now else chip("expired", "warning"),
+                "may": current.may_change(self.area) and (one.role != Role.OWNER or _rank(request) == Role.OWNER),
+                "again": self.url("invite_again", one.pk),
+                "revoke": self.url("revoke_invitation", one.pk),
+            }
+            for one in rows[: invitations.MOST_OPEN]
+        ]
 
     def add_view(self, request: HttpRequest, form_url: str = "", extra_context: Any = None) -> HttpResponse:
         current = self.require(request)
         if elsewhere := self.choose_first(request):
             return elsewhere
-        form = NewMemberForm(request.POST or None, by_role=_rank(request))
+        form = InvitationForm(request.POST or None, by_role=_rank(request))
         if request.method == "POST" and form.is_valid():
-            made: list[tuple[Membership, str]] = []
+            return self._invite(request, current.organization, **form.cleaned_data)  # type: ignore[arg-type]
+        asked = {"form": form, "button": "Invite", "back": self.url("changelist")}
+        return self.page(request, "kaanha/form.html", title="Invite a member", **asked)
 
-            def add() -> str:
-                made.append(members.add(current.organization, **form.cleaned_data, by_role=_rank(request)))  # type: ignore[arg-type]
-                return f"{made[0][0].user} is a member now."
+    def invite_again_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        self.require(request)
+        invitation = self._invitation(request, object_id)
+        if request.method == "POST":
+            return self._invite(request, invitation.organization, email=invitation.email, role=invitation.role)
+        sentence = f"{invitation.email} gets a new link, good for seven days. The old one ends."
+        return self._ask(request, invitation, sentence, title="Send the invitation again", button="Send it")
 
-            if self.attempt(request, add):
-                membership, password = made[0]
-                self.log_addition(request, membership, "Added.")
-                return self._welcome(request, membership, password)
-        asked = {"form": form, "button": "Add member", "back": self.url("changelist")}
-        return self.page(request, "kaanha/form.html", title="Add a member", **asked)
+    def revoke_invitation_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        self.require(request)
+        invitation = self._invitation(request, object_id)
 
-    def _welcome(self, request: HttpRequest, membership: Membership, password: str) -> HttpResponse:
-        if not password:
+        def revoke() -> str:
+            invitations.revoke(invitation, by_role=_rank(request), now=timezone.now())
+            return f"The invitation of {invitation.email} is revoked."
+
+        if request.method == "POST":
+            self.attempt(request, revoke)
             return redirect(self.url("changelist"))
-        shown = {"label": f"Password of {membership.user}", "secret": password, "back": self.url("changelist")}
-        return self.page(request, "kaanha/shown_once.html", title="The new member's password", **shown)
+        sentence = f"The link that {invitation.email} got opens nothing any more."
+        return self._ask(request, invitation, sentence, title="Revoke the invitation", button="Revoke", danger=True)
+
+    def _ask(self, request: HttpRequest, invitation: Invitation, sentence: str, **shown: Any) -> HttpResponse:
+        asked = {"sentences": [sentence], "back": self.url("changelist"), "subtitle": str(invitation), **shown}
+        return self.page(request, CONFIRM, **asked)
+
+    def _invite(self, request: HttpRequest, organization: Organization, *, email: str, role: str) -> HttpResponse:
+        """Invite, then mail the link; where that fails, show it this once, to be passed on by hand."""
+        made: list[tuple[Invitation, str]] = []
+
+        def invite() -> str:
+            by: dict[str, Any] = {"by_role": _rank(request), "by": request.user}
+            made.append(invitations.invite(organization, email, role, now=timezone.now(), **by))
+            return f"{made[0][0].email} is invited."
+
+        if not self.attempt(request, invite):
+            return redirect(self.url("changelist"))
+        invitation, token = made[0]
+        if invitations.send(invitation, token):
+            return redirect(self.url("changelist"))
+        messages.warning(request, NOT_MAILED)
+        label = f"Invitation of {invitation.email}"
+        shown = {"label": label, "secret": invitations.link_of(token), "back": self.url("changelist")}
+        return self.page(request, "kaanha/shown_once.html", title="The link", **shown)
+
+    def _invitation(self, request: HttpRequest, object_id: str) -> Invitation:
+        """The open invitation of that id. 404 for any other, and for another organization's."""
+        current = access.of(request)
+        rows = Invitation.objects.open().select_related("organization")
+        if current.organization is not None:
+            rows = rows.of(current.organization)
+        found: Invitation | None = rows.filter(pk=int(object_id)).first() if KEY.fullmatch(object_id) else None
+        if found is None:
+            raise Http404
+        return found
+
+    # --- members -------------------------------------------------------------------------------------------------
 
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None
@@ -348,6 +429,11 @@ class NewUserForm(UserCreationForm):
     class Meta:
         model = User
         fields = ("email",)
+
+    def save(self, commit: bool = True) -> User:
+        self.instance.is_staff = True  # an account is there to sign in with
+        user: User = super().save(commit=commit)
+        return user
 
 
 class GivenPasswordForm(AdminPasswordChangeForm):

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import difflib
 import zoneinfo
+from typing import Any
 
 from django.core.exceptions import ValidationError
 from django.core.validators import validate_email, validate_slug
 from django.db import IntegrityError, transaction
 from django.utils.text import slugify
+from django.utils.timezone import now
 
 from kaanha.lib.errors import Refusal
-from kaanha.organizations import audit
+from kaanha.organizations import audit, invitations
 from kaanha.organizations.models import Membership, Organization, Role, User
 
 EMAIL = 254  # characters that a user's address may have
@@ -20,7 +22,10 @@ EMAIL = 254  # characters that a user's address may have
 def create_organization(
     name: str, *, slug: str | None = None, timezone: str = "UTC", owner_email: str | None = None
 ) -> Organization:
-    """A new organization, with `owner_email` as its owner. Refusal for a slug that is taken or a timezone unknown."""
+    """A new organization, with `owner_email` as its owner. Refusal for a slug that is taken or a timezone unknown.
+
+    Who has no account becomes the owner by an invitation: see `invitation_for`.
+    """
     name = name.strip()
     if not 0 < len(name) <= 200 or not name.isprintable():
         raise Refusal("The name of an organization has 1 to 200 characters, all on one line.")
@@ -33,7 +38,7 @@ def create_organization(
             organization = Organization.objects.create(name=name, slug=chosen, timezone=timezone)
             audit.record("organization.created", organization)
             if email:
-                Membership.objects.create(organization=organization, user=_user(email), role=Role.OWNER)
+                _let_in(organization, email)
     except IntegrityError as error:  # somebody else was faster
         raise _taken(chosen) from error
     return organization
@@ -79,6 +84,23 @@ def _checked_email(email: str) -> str:
     return email
 
 
-def _user(email: str) -> User:
-    """The user of that address; a new one can't sign in before a password is set."""
-    return User.objects.filter(email=email).first() or User.objects.create_user(email)
+def invitation_for(organization: Organization, email: str) -> str:
+    """The link by which the owner of a new organization comes in; empty for who is in already."""
+    email = _checked_email(email)
+    if Membership.objects.of(organization).filter(user__email=email).exists():
+        return ""
+    told: dict[str, Any] = {"by_role": Role.OWNER, "by": None, "now": now()}
+    _, token = invitations.invite(organization, email, Role.OWNER, **told)
+    return invitations.link_of(token)
+
+
+def _let_in(organization: Organization, email: str) -> None:
+    """Make whoever has an account of that address the owner."""
+    user = User.objects.filter(email=email).first()
+    if user is None:
+        return
+    if not user.is_staff:
+        user.is_staff = True
+        user.save(update_fields=["is_staff"])
+    membership = Membership.objects.create(organization=organization, user=user, role=Role.OWNER)
+    audit.record("member.joined", membership, role=Role.OWNER)

@@ -1,28 +1,12 @@
-"""Members: added, given another role, removed. An organization always keeps an owner."""
+"""Members: given another role, removed. An organization always keeps an owner. They come by invitation."""
 
 from __future__ import annotations
 
-import secrets
-
-from django.db import IntegrityError, transaction
+from django.db import transaction
 
 from kaanha.lib.errors import Refusal
 from kaanha.organizations import audit
-from kaanha.organizations.models import Membership, Organization, Role, User
-
-
-def add(organization: Organization, email: str, role: str, *, by_role: str) -> tuple[Membership, str]:
-    """A membership for the user of that address, and the password of a user who was made for it ("" otherwise)."""
-    require_rank(by_role, role)
-    with transaction.atomic():
-        user, password = _user(email)
-        try:
-            with transaction.atomic():
-                membership = Membership.objects.create(organization=organization, user=user, role=role)
-        except IntegrityError as error:
-            raise Refusal(f"{user} is a member already: change the role instead.", code="member_already") from error
-        audit.record("member.added", membership, role=role)
-    return membership, password
+from kaanha.organizations.models import Membership, Organization, Role
 
 
 def change_role(membership: Membership, role: str, *, by_role: str) -> None:
@@ -49,28 +33,22 @@ def remove(membership: Membership, *, by_role: str) -> None:
         held.delete()
 
 
-def _locked(membership: Membership) -> Membership:
-    """The membership as it stands now, with its organization locked: members change one at a time.
+def lock(organization_id: int) -> None:
+    """Have the organization's members change one at a time, until the end of the transaction.
 
-    The page was shown a while ago: whoever was an agent then may be the last owner by now. The lock is on the
-    organization, for of two owners who remove each other each holds a row that the other one wants.
+    The lock is on the organization: of two owners who remove each other each holds a row that the other one wants.
+    NO KEY: contacts and messages may still be hung on it meanwhile.
     """
-    Organization.objects.select_for_update(no_key=True).get(pk=membership.organization_id)
+    Organization.objects.select_for_update(no_key=True).get(pk=organization_id)
+
+
+def _locked(membership: Membership) -> Membership:
+    """The membership as it stands now: whoever was an agent as the page was shown may be the last owner by now."""
+    lock(membership.organization_id)
     held: Membership | None = Membership.objects.select_related("user").filter(pk=membership.pk).first()
     if held is None:
         raise Refusal(f"{membership.user} is no member any more.", code="membership_not_found")
     return held
-
-
-def _user(email: str) -> tuple[User, str]:
-    found = User.objects.filter(email=email.strip().lower()).first()
-    if found is None:
-        password = secrets.token_urlsafe(12)
-        return User.objects.create_user(email, password, is_staff=True), password
-    if not found.is_staff:
-        found.is_staff = True
-        found.save(update_fields=["is_staff"])
-    return found, ""
 
 
 def require_rank(by_role: str, *roles: str) -> None:

@@ -177,6 +177,49 @@ class Membership(OwnedModel):
         return f"{self.user} · {self.get_role_display()}"
 
 
+class InvitationQuerySet(OwnedQuerySet):
+    def open(self) -> Self:
+        """Neither accepted nor revoked; they may have expired."""
+        return self.filter(accepted_at=None, revoked_at=None)
+
+    def usable(self, now: datetime) -> Self:
+        """Those whose link opens something."""
+        return self.open().filter(expires_at__gt=now)
+
+
+class Invitation(OwnedModel):
+    """A link that makes the owner of an e-mail address a member. Of its token only the digest is stored.
+
+    Open until it is accepted or revoked; good until it expires. An address has one open invitation at a time.
+    """
+
+    PUBLIC_KIND = "inv"
+
+    email = models.EmailField()
+    role = models.CharField(max_length=10, choices=Role.choices)
+    digest = models.CharField(max_length=64, unique=True, editable=False)
+    invited_by = models.ForeignKey(User, on_delete=models.SET_NULL, null=True, related_name="+")
+    created_at = models.DateTimeField()
+    expires_at = models.DateTimeField()
+    accepted_at = models.DateTimeField(null=True)
+    revoked_at = models.DateTimeField(null=True)
+
+    objects: ClassVar[InvitationQuerySet] = InvitationQuerySet.as_manager()  # type: ignore[assignment]
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["organization", "email"],
+                condition=models.Q(accepted_at=None, revoked_at=None),
+                name="invitation_open_once",
+            ),
+            models.CheckConstraint(condition=models.Q(role__in=Role.values), name="invitation_role_known"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.email} · {self.get_role_display()}"
+
+
 class APIKey(OwnedModel):
     """A key of another system. Only its digest is stored; the key itself is shown once, at creation."""
 

@@ -11,6 +11,7 @@ from django.contrib.contenttypes.models import ContentType
 
 from contacts.models import Contact, Tag
 from kaanha.organizations.access import Area
+from kaanha.organizations.models import Invitation
 from kaanha.webhooks.models import Endpoint
 from kaanha.whatsapp.models import MetaApp
 from sequences.models import Sequence
@@ -102,6 +103,11 @@ ASKS_META = {"templates_sync"}
 
 # Pages that need another area than their model.
 AREAS: dict[str, Area] = {"admin:contacts_contact_enroll": Area.CAMPAIGNS}
+# Pages below a model's admin that are of a row of another model.
+OF_OTHERS: dict[str, type[Any]] = {
+    "admin:organizations_membership_invite_again": Invitation,
+    "admin:organizations_membership_revoke_invitation": Invitation,
+}
 # Pages that members never open, whatever their role.
 SUPERUSERS_ONLY = {"admin:organizations_organization_add"}
 # Pages that everybody has who is signed in.
@@ -152,6 +158,12 @@ OPEN: dict[str, Open] = {
         Who.ANYBODY,
         "Meta posts here, and proves itself by the verify token or the signature.",
         lambda world: {"callback_key": world.rows[MetaApp].callback_key},
+    ),
+    "/invitations/": Open(Who.ANYBODY, "The invitation whose link this browser has opened; it is the invited's."),
+    "/invitations/{token}": Open(
+        Who.ANYBODY,
+        "The link of an invitation: it leads on, and shows nothing by itself.",
+        lambda world: {"token": world.token},
     ),
     "/api": Open(Who.ANYBODY, "Nothing: 404."),
     "/api/[sS]*": Open(Who.ANYBODY, "Every address that isn't one: 404."),

@@ -18,6 +18,7 @@ from django.utils import timezone
 from contacts.models import AutoTagRule, ConsentChange, ContactEvent, ContactTag, Import, ImportRemark
 from kaanha.inbound.models import Callback
 from kaanha.messaging.models import DispatchCount, InboundMessage
+from kaanha.organizations import invitations
 from kaanha.organizations.models import APIKey, AuditEntry, KeptAnswer, Organization, OwnedModel, Role
 from kaanha.webhooks.models import Attempt, Delivery, Event
 from sequences import enrolling, publishing
@@ -82,6 +83,10 @@ class World:
             self.browsers[role] = session_of(member.user)
             self.callers[role] = Caller(self.organization, role)
         self._keep(APIKey.issue(self.organization, name=f"{self.word} shop")[0])
+        told = {"by_role": Role.OWNER, "by": member.user, "now": timezone.now()}
+        invited = f"guest@{self.word.lower()}.test"
+        invitation, self.token = invitations.invite(self.organization, invited, Role.AGENT, **told)
+        self._keep(invitation)
         # Their use is noted for long: from here on asking writes nothing.
         APIKey.objects.of(self.organization).update(last_used_at=timezone.now() + timedelta(days=1))
         told = {"object_kind": "contact", "object_id": "ct_", "object_label": self.word, "details": {"name": self.word}}

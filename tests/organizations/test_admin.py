@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import pytest
 
 from kaanha.organizations.models import APIKey, Membership, Organization, Role, User
-from tests.factories import ContactFactory, MembershipFactory, OrganizationFactory, UserFactory
+from tests.factories import ContactFactory, MembershipFactory, OrganizationFactory
 from tests.people import browser_of, said, signed_in, superuser, text
 
 pytestmark = pytest.mark.django_db
@@ -51,30 +51,6 @@ def test_an_owner_adds_no_organization_and_cannot_rename_its_slug(owner, shop):
 
     shop.refresh_from_db()
     assert shop.slug == slug
-
-
-def test_a_new_member_gets_a_password_that_is_shown_once(owner, shop):
-    shown = owner.post(f"{MEMBERS}add/", {"email": "New@Example.test", "role": "agent"})
-
-    user = User.objects.get(email="new@example.test")
-    password = shown.context["secret"]
-    assert user.check_password(password)
-    assert password in shown.content.decode()
-    assert (user.is_staff, user.is_superuser) == (True, False)
-    assert Membership.objects.get(user=user, organization=shop).role == "agent"
-    assert password not in owner.get(MEMBERS).content.decode()
-
-
-def test_somebody_with_an_account_keeps_the_password(owner, shop):
-    user = UserFactory(email="known@example.test", is_staff=False)
-    user.set_password("as it was")
-    user.save()
-    answer = owner.post(f"{MEMBERS}add/", {"email": "known@example.test", "role": "viewer"})
-
-    user.refresh_from_db()
-    assert answer.url == MEMBERS
-    assert user.check_password("as it was")
-    assert user.is_staff
 
 
 def test_nobody_is_a_member_twice(owner, shop):

@@ -5,11 +5,13 @@ from io import StringIO
 
 import pytest
 from django.core.management import call_command
+from django.utils import timezone
 
 from kaanha.lib.errors import Refusal
-from kaanha.organizations.creating import create_organization
+from kaanha.organizations import invitations
+from kaanha.organizations.creating import create_organization, invitation_for
 from kaanha.organizations.models import APIKey, Membership, Organization, Role, User
-from tests.factories import OrganizationFactory, UserFactory
+from tests.factories import OrganizationFactory
 
 pytestmark = pytest.mark.django_db
 
@@ -79,21 +81,25 @@ def test_an_unknown_timezone_is_refused_with_near_ones(zone, nearest):
     assert not Organization.objects.exists()
 
 
-def test_an_owner_is_created_without_a_password():
-    organization = create_organization("Shop", owner_email=" Asha@Example.test ")
+def test_who_cannot_sign_in_yet_becomes_the_owner_by_invitation():
+    answer = json.loads(command("Shop", "--owner-email", " Asha@Example.test ", "--json"))
 
-    membership = Membership.objects.of(organization).get()
-    assert (membership.user.email, membership.role) == ("asha@example.test", Role.OWNER)
-    assert not membership.user.has_usable_password()
+    assert answer["ownerEmail"] == "asha@example.test"
+    token = answer["invitation"].rpartition("/")[2]
+    assert not Membership.objects.exists()
+    user = invitations.accept_as_new(token, password="x", first_name="A", last_name="", ip=None, now=timezone.now())
+    membership = Membership.objects.get()
+    assert (membership.user, membership.role, membership.organization.slug) == (user, Role.OWNER, "shop")
 
 
 def test_a_user_who_exists_becomes_the_owner():
-    UserFactory(email="asha@example.test")
+    User.objects.create_user("asha@example.test", "a long enough password")
 
     organization = create_organization("Shop", owner_email="ASHA@example.test")
 
     assert Membership.objects.of(organization).get().user.email == "asha@example.test"
-    assert User.objects.count() == 1
+    assert User.objects.get().is_staff
+    assert invitation_for(organization, "asha@example.test") == ""
 
 
 def test_an_address_that_is_none_leaves_nothing_behind():
@@ -130,7 +136,8 @@ def test_the_command_tells_people_what_to_do_next():
     told = command("Shop", "--owner-email", "asha@example.test", "--api-key", "the till")
 
     assert "Created Shop: shop in commands" in told
-    assert "python manage.py changepassword asha@example.test" in told
+    assert "By this link asha@example.test becomes the owner. It is shown this once:" in told
+    assert "http://127.0.0.1:8000/invitations/" in told
     assert "API key, shown this once: kaanha_" in told
 
 

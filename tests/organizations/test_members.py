@@ -5,12 +5,15 @@ from contextlib import suppress
 from functools import partial
 
 import pytest
+from django.db.models import ProtectedError
+from django.utils import timezone
 
 from kaanha.lib.errors import Refusal
-from kaanha.organizations import members
-from kaanha.organizations.models import Membership, Role
-from tests.contacts.threads import at_once
+from kaanha.organizations import invitations, keys, members
+from kaanha.organizations.models import APIKey, Invitation, Membership, Role
+from tests.contacts.threads import at_once, meet_after
 from tests.factories import MembershipFactory, OrganizationFactory
+from tests.people import superuser
 
 
 @pytest.mark.django_db(transaction=True)
@@ -43,6 +46,75 @@ def test_two_owners_who_remove_each_other_at_once_leave_one(monkeypatch):
 def test_only_owners_make_owners(by_role):
     organization = OrganizationFactory()
 
+    agent = MembershipFactory(organization=organization, role=Role.AGENT)
+    told = {"by_role": by_role, "by": None, "now": timezone.now()}
+
     with pytest.raises(Refusal, match="Only an owner"):
-        members.add(organization, "new@example.test", Role.OWNER, by_role=by_role)
-    assert not Membership.objects.exists()
+        invitations.invite(organization, "new@example.test", Role.OWNER, **told)
+    with pytest.raises(Refusal, match="Only an owner"):
+        members.change_role(agent, Role.OWNER, by_role=by_role)
+    with pytest.raises(Refusal, match="Only an owner"):
+        keys.issue(organization, name="till", role=Role.OWNER, by_role=by_role)
+    assert not Invitation.objects.exists()
+    assert not APIKey.objects.exists()
+    assert Membership.objects.get().role == Role.AGENT
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("second", ["demote", "remove"])
+def test_two_owners_who_demote_each_other_at_once_leave_one(monkeypatch, second):
+    organization = OrganizationFactory()
+    owners = [MembershipFactory(organization=organization, role=Role.OWNER) for _ in range(2)]
+    meet_after(monkeypatch, (members, "_require_another_owner"))
+
+    def attempt(act, owner):
+        try:
+            act(owner)
+        except Refusal as refusal:
+            return refusal.code
+        return "done"
+
+    def demote(owner):
+        members.change_role(owner, Role.ADMIN, by_role=Role.OWNER)
+
+    def remove(owner):
+        members.remove(owner, by_role=Role.OWNER)
+
+    acts = [demote, demote if second == "demote" else remove]
+    outcomes = at_once(*[partial(attempt, act, owner) for act, owner in zip(acts, owners, strict=True)])
+
+    assert sorted(outcomes) == ["done", "last_owner"]
+    assert Membership.objects.filter(organization=organization, role=Role.OWNER).count() == 1
+
+
+@pytest.mark.django_db
+def test_an_owner_who_cannot_sign_in_is_no_other_owner():
+    organization = OrganizationFactory()
+    MembershipFactory(organization=organization, role=Role.OWNER, user__is_active=False)
+    last = MembershipFactory(organization=organization, role=Role.OWNER)
+
+    with pytest.raises(Refusal, match="is the last owner"):
+        members.change_role(last, Role.ADMIN, by_role=Role.OWNER)
+
+
+@pytest.mark.django_db
+def test_the_role_is_judged_as_it_is_now():
+    organization = OrganizationFactory()
+    last = MembershipFactory(organization=organization, role=Role.OWNER)
+    last.role = Role.AGENT  # as the page had it, before somebody made them the owner
+
+    with pytest.raises(Refusal, match="is the last owner"):
+        members.remove(last, by_role=Role.OWNER)
+    with pytest.raises(Refusal, match="Only an owner"):
+        members.remove(last, by_role=Role.ADMIN)
+
+
+@pytest.mark.django_db
+def test_an_account_with_a_membership_is_not_deleted():
+    last = MembershipFactory(role=Role.OWNER)
+
+    with pytest.raises(ProtectedError):
+        last.user.delete()
+    address = f"/admin/organizations/user/{last.user_id}/delete/"
+    assert superuser().post(address, {"post": "yes"}).status_code == 403
+    assert Membership.objects.get() == last

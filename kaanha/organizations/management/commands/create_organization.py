@@ -10,7 +10,7 @@ from django.db import transaction
 from kaanha.lib.commands import KaanhaCommand
 from kaanha.lib.errors import Refusal
 from kaanha.organizations import keys
-from kaanha.organizations.creating import create_organization
+from kaanha.organizations.creating import create_organization, invitation_for
 
 
 class Command(KaanhaCommand):
@@ -20,7 +20,7 @@ class Command(KaanhaCommand):
         parser.add_argument("name", help="what people read")
         parser.add_argument("--slug", help="the name used in commands (default: made of the name)")
         parser.add_argument("--timezone", default="UTC", help="a name such as Asia/Kolkata (default: UTC)")
-        parser.add_argument("--owner-email", metavar="EMAIL", help="the user who owns it; created if there is none")
+        parser.add_argument("--owner-email", metavar="EMAIL", help="who owns it; invited if they have no account")
         parser.add_argument("--api-key", metavar="NAME", help="issue an API key of this name; it is shown once")
 
     def perform(self, *args: Any, **options: Any) -> dict[str, Any]:
@@ -34,6 +34,7 @@ class Command(KaanhaCommand):
                 timezone=options["timezone"],
                 owner_email=options["owner_email"],
             )
+            link = invitation_for(organization, options["owner_email"]) if options["owner_email"] else ""
             key = {"apiKey": keys.issue(organization, name=key_name.strip())[1]} if key_name else {}
         owner = {"ownerEmail": options["owner_email"].strip().lower()} if options["owner_email"] else {}
         return {
@@ -42,6 +43,7 @@ class Command(KaanhaCommand):
             "name": organization.name,
             "timezone": organization.timezone,
             **owner,
+            **({"invitation": link} if link else {}),
             **key,
         }
 
@@ -50,7 +52,11 @@ class Command(KaanhaCommand):
             f"Created {result['name']}: {result['organization']} in commands, {result['id']} in the API, "
             f"times in {result['timezone']}."
         )
-        if "ownerEmail" in result:
-            self.stdout.write(f"Set the owner's password with: python manage.py changepassword {result['ownerEmail']}")
+        if "invitation" in result:
+            self.stdout.write(f"By this link {result['ownerEmail']} becomes the owner. It is shown this once:")
+            self.stdout.write(result["invitation"])
+        elif "ownerEmail" in result:
+            self.stdout.write(f"{result['ownerEmail']} has an account already, and is the owner.")
+            self.stdout.write(f"A password is set with: python manage.py changepassword {result['ownerEmail']}")
         if "apiKey" in result:
             self.stdout.write(f"API key, shown this once: {result['apiKey']}")
