@@ -3,12 +3,23 @@
 import signal
 
 import pytest
+from django.test import override_settings
 
 from kaanha.messaging import sending
 from kaanha.simulator import Simulator
 
 # A job in the background is started with Ctrl-C ignored, and would hand that down to every program the tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+# Looked for when asked for: otherwise every test client reads the whole folder of static files anew.
+STATIC_FILES = override_settings(WHITENOISE_AUTOREFRESH=True)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _static_files():
+    with STATIC_FILES:
+        yield
 
 
 @pytest.fixture(scope="session")
