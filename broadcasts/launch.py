@@ -18,7 +18,7 @@ from broadcasts.models import Broadcast, PauseReason, Status
 from kaanha.lib.errors import Refusal
 from kaanha.messaging import counting, holding, policy
 from kaanha.messaging.models import Dispatch
-from kaanha.organizations import audit
+from kaanha.organizations import audit, closing
 from kaanha.webhooks.models import Event
 from templates_app.models import MessageTemplate
 
@@ -85,6 +85,7 @@ def resume(broadcast: Broadcast, *, now: datetime) -> None:
     if not broadcast.template.sendable:
         raise Refusal(f"{broadcast.template.standing}: it can't be resumed yet.", code="not_ready")
     with transaction.atomic():
+        closing.require_open(broadcast.organization_id)
         broadcast.move(Status.QUEUED, source=Status.PAUSED, queued_at=now, **NOT_PAUSED)
         audit.record("broadcast.resumed", broadcast)
 
@@ -126,7 +127,7 @@ def _each(broadcasts: Iterable[Broadcast], act: Callable[..., object], *, now: d
 def queue_due(*, now: datetime) -> int:
     """Queue scheduled broadcasts whose time has come; pause those that come too late. How many were queued."""
     queued = 0
-    for broadcast in Broadcast.objects.due(now).select_related("organization"):
+    for broadcast in Broadcast.objects.due(now).filter(organization__closed_at=None).select_related("organization"):
         scheduled = Broadcast.objects.due(now).filter(pk=broadcast.pk)
         if now - broadcast.scheduled_at < broadcast.organization.late_limit:
             queued += scheduled.move(Status.QUEUED, queued_at=now)
@@ -141,7 +142,11 @@ def start_queued(*, now: datetime) -> list[int]:
     """Start the first queued broadcast of each organization that has none sending; keys of those that started."""
     first: dict[int, Broadcast] = {}
     busy = set(Broadcast.objects.filter(status=Status.SENDING).values_list("organization_id", flat=True))
-    waiting = Broadcast.objects.all().queued_in_order().select_related("organization", "template", "phone_number")
+    waiting = (
+        Broadcast.objects.filter(organization__closed_at=None)
+        .queued_in_order()
+        .select_related("organization", "template", "phone_number")
+    )
     for broadcast in waiting:
         if broadcast.organization_id not in busy:
             first.setdefault(broadcast.organization_id, broadcast)
@@ -319,6 +324,7 @@ def _hopeless(broadcast: Broadcast) -> str:
 def _draft_to_be(broadcast: Broadcast, verb: str) -> Iterator[None]:
     """The draft as it is written now, found fit to go, and locked: whoever edits it meanwhile comes too late."""
     with transaction.atomic():
+        closing.require_open(broadcast.organization_id)
         held = Broadcast.objects.select_for_update().filter(pk=broadcast.pk).first()
         if held is None:
             raise Refusal("This broadcast was deleted meanwhile.", code="broadcast_not_found")

@@ -154,7 +154,12 @@ def remove(organization: Organization, contact_ids: Iterable[int], tag_ids: Iter
 
 
 def auto_tag(organization: Organization, texts: Iterable[tuple[int, str]], *, at: datetime) -> int:
-    """Apply the organization's rules to what contacts wrote, as (contact id, text); how many tags were newly put on."""
+    """Apply the organization's rules to what contacts wrote, as (contact id, text); how many tags were newly put on.
+
+    None once it is closed: what is written to it then is kept, and consent in it counts, but nothing begins by it.
+    """
+    if organization.closed_at is not None:
+        return 0
     rules = [rule for rule in AutoTagRule.objects.of(organization).filter(active=True) if rule.text.strip()]
     pairs = [(contact, rule.tag_id) for contact, text in texts for rule in rules if rule.matches(text)]
     return len(add_pairs(organization, pairs, source=ConsentSource.INBOUND, at=at))

@@ -15,7 +15,7 @@ from kaanha.lib import public_ids
 from kaanha.lib.errors import Refusal
 from kaanha.messaging.models import Dispatch
 from kaanha.messaging.policy import is_marketing
-from kaanha.organizations import audit
+from kaanha.organizations import audit, closing
 from kaanha.organizations.models import User
 from sequences import enrolling, locks, trees
 from sequences.models import Revision, Sequence, Source, Status, Step, Trigger
@@ -73,6 +73,7 @@ def activate(
     somebody has looked at: Refusal when it is of none of them.
     """
     with transaction.atomic():
+        closing.require_open(sequence.organization_id)
         locks.share([sequence.pk])
         held = _locked(sequence, (Status.DRAFT,), "activated", versions)
         if enroll_existing and held.trigger != Trigger.TAG_ADDED:

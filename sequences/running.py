@@ -12,7 +12,8 @@ from django.db import transaction
 from kaanha.lib.errors import Refusal
 from kaanha.messaging import holding
 from kaanha.messaging.models import Dispatch
-from kaanha.organizations import audit
+from kaanha.organizations import audit, closing
+from kaanha.organizations.models import Organization
 from kaanha.whatsapp.cloud_api.errors import ErrorClass
 from sequences import enrolling, exiting, locks
 from sequences.models import Enrollment, ExitReason, Sequence, Status
@@ -36,6 +37,14 @@ def pause(sequence: Sequence, *, now: datetime) -> None:
         audit.record("sequence.paused", sequence)
 
 
+def pause_all(organization: Organization, *, now: datetime) -> int:
+    """Pause every active sequence, in the transaction that closes the organization; how many."""
+    active = list(Sequence.objects.of(organization).filter(status=Status.ACTIVE).order_by("pk"))
+    for sequence in active:
+        pause(sequence, now=now)
+    return len(active)
+
+
 def resume(sequence: Sequence, *, now: datetime) -> None:
     """Let everybody go on; who fell due meanwhile is spread out, at its rate. Refusal unless it is paused.
 
@@ -45,6 +54,7 @@ def resume(sequence: Sequence, *, now: datetime) -> None:
         status = sequence.get_status_display().lower()
         raise Refusal(f"Sequence {sequence.name!r} is {status}: only a paused one can be resumed.", code="wrong_status")
     with transaction.atomic():
+        closing.require_open(sequence.organization_id)
         locks.have_alone(sequence.pk)
         sequence.move(Status.ACTIVE, paused_at=None, spread_asked_at=now, spread_turn=0)
         if sequence.exit_up_to is None:

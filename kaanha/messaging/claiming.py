@@ -96,7 +96,7 @@ class _Case:
 
 
 def live(phone_number_id: int, *, now: datetime) -> list[Live]:
-    """The number's dispatches with due rows, neither held nor canceled.
+    """The number's dispatches with due rows, neither held nor canceled, while their organization is open.
 
     Jumps from dispatch to dispatch in the index of due rows, so that a million waiting rows cost one step.
     """
@@ -340,7 +340,9 @@ WITH RECURSIVE work AS (
     WHERE due_at IS NOT NULL AND dispatch_id > work.dispatch_id ORDER BY dispatch_id, due_at LIMIT 1) next
 )
 """
-_OPEN = "d.held_at IS NULL AND d.canceled_at IS NULL"
+# Of a closed organization nothing is sent, whatever waits.
+_OPEN = """d.held_at IS NULL AND d.canceled_at IS NULL AND NOT EXISTS (
+  SELECT FROM organizations_organization o WHERE o.id = d.organization_id AND o.closed_at IS NOT NULL)"""
 _LIVE = f"""
 {WORK} SELECT d.id, d.kind, d.lane, d.when_capped
 FROM work JOIN messaging_dispatch d ON d.id = dispatch_id

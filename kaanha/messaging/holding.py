@@ -12,6 +12,7 @@ from typing import Any
 from django.db import connection, transaction
 from django.db.models import Exists, OuterRef, Q
 
+from kaanha.messaging.claiming import WORK
 from kaanha.messaging.models import PUT_OFF, Dispatch, Message
 
 
@@ -56,6 +57,16 @@ def cancel(dispatch_id: int, *, now: datetime) -> bool:
     return bool(Dispatch.objects.filter(pk=dispatch_id, canceled_at=None).update(canceled_at=now))
 
 
+def cancel_single(organization_id: int, *, now: datetime) -> int:
+    """Cancel what waits as a message of its own, and would go as soon as a closed organization is open again.
+
+    How many dispatches; in the transaction that closes it. Nobody resumes such a dispatch: see Dispatch.SINGLE.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(_CANCEL_SINGLE, [now, organization_id, [str(kind) for kind in Dispatch.SINGLE]])
+        return int(cursor.rowcount)
+
+
 def _lock_held(dispatch_ids: Collection[int]) -> Iterator[tuple[int, datetime]]:
     found = Dispatch.objects.select_for_update(no_key=True).filter(pk__in=dispatch_ids, held_at__isnull=False)
     return ((key, at) for key, at in found.order_by("pk").values_list("pk", "held_at") if at is not None)
@@ -75,6 +86,10 @@ def _let_go(dispatch_id: int, *, held_for: timedelta, per_minute: int | None, no
         cursor.execute(_LET_GO, values)
 
 
+_CANCEL_SINGLE = f"""
+{WORK} UPDATE messaging_dispatch d SET canceled_at = %s FROM work
+WHERE d.id = dispatch_id AND d.organization_id = %s AND d.kind = ANY(%s) AND d.canceled_at IS NULL
+"""
 _LOCK_QUEUED = """
 SELECT FROM messaging_message WHERE dispatch_id = ANY(%s::bigint[]) AND due_at IS NOT NULL AND due_at < %s
 ORDER BY id FOR NO KEY UPDATE

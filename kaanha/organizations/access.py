@@ -101,10 +101,10 @@ def _superuser(request: HttpRequest) -> Access:
 
 
 def _member(request: HttpRequest) -> Access:
-    """The chosen organization while the user belongs to it, else the first by name."""
+    """The chosen organization while the user belongs to it and it is open, else the first such by name."""
     if not request.user.is_authenticated:
         return Access()
-    rows = Membership.objects.filter(user=request.user).select_related("organization")
+    rows = Membership.objects.filter(user=request.user, organization__closed_at=None).select_related("organization")
     memberships = list(rows.order_by("organization__name", "pk"))
     chosen = request.session.get(SESSION_KEY)
     current = next((one for one in memberships if one.organization_id == chosen), None) or next(iter(memberships), None)

@@ -11,6 +11,7 @@ from django import forms
 from django.contrib import admin, messages
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
 from django.contrib.auth.models import Group
+from django.core.exceptions import PermissionDenied
 from django.db import transaction
 from django.db.models import Exists, OuterRef, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
@@ -31,6 +32,7 @@ from kaanha.organizations import (
     access,
     audit,
     audit_admin,  # noqa: F401 - registers the audit log: Django looks for `admin` alone
+    closing,
     invitations,
     keys,
     members,
@@ -78,9 +80,11 @@ class OrganizationForm(OwnedForm):
         )
 
 
-@admin.register(Organization)
 class OrganizationAdmin(OwnedAdmin):
-    """A member sees and edits the organization that they work in; superusers add organizations."""
+    """A member sees and edits the organization that they work in; superusers add and reopen organizations.
+
+    The shell registers it, with the page that closes one.
+    """
 
     area = Area.SETTINGS
     audited = "organization.settings_changed"
@@ -88,12 +92,16 @@ class OrganizationAdmin(OwnedAdmin):
     needs_owner = False
     form = OrganizationForm
     exclude = None
-    list_display = ("name", "slug", "timezone", "created")
+    list_display = ("name", "slug", "timezone", "state", "created")
     search_fields = ("name", "slug")
+    actions_detail: Any = ("reopen_button",)
     prepopulated_fields = {"slug": ("name",)}
 
     def own_pages(self) -> dict[str, tuple[str, Callable[..., HttpResponse]]]:
-        return {"choose": ("choose/", self.choose_view)}
+        return {
+            "choose": ("choose/", self.choose_view),
+            "reopen": ("<path:object_id>/reopen/", self.reopen_view),
+        }
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return bool(request.user.is_superuser)
@@ -131,6 +139,37 @@ class OrganizationAdmin(OwnedAdmin):
             raise Http404
         access.choose(request, organization.pk)
         messages.success(request, f"You work in {organization} now.")
+
+    @action(description="Reopen …", url_path="reopen-button", permissions=["reopen"])
+    def reopen_button(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        return redirect(self.url("reopen", object_id))
+
+    def has_reopen_permission(self, request: HttpRequest, object_id: str | None = None) -> bool:
+        """Platform staff, where it is closed."""
+        row = self.get_object(request, str(object_id)) if request.user.is_superuser and object_id else None
+        return bool(request.user.is_superuser) and (row is None or row.closed_at is not None)
+
+    def reopen_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        if not request.user.is_superuser:
+            raise PermissionDenied
+        organization = self.found(request, object_id)
+
+        def reopen() -> str:
+            closing.reopen(organization)
+            return f"{organization} is open again."
+
+        sentences = [
+            "Its members can work in it again, and answers of Meta are acted upon.",
+            "Nothing goes on by itself: broadcasts and sequences wait to be resumed, webhooks to be turned on, and "
+            "new API keys to be issued.",
+        ]
+        return self.confirmed(
+            request, organization, reopen, title="Reopen the organization", sentences=sentences, button="Reopen"
+        )
+
+    @display(description="State", ordering="closed_at")
+    def state(self, organization: Organization) -> SafeString:
+        return chip("closed", "danger") if organization.closed_at else chip("open", "success")
 
     @display(description="Created", ordering="created_at")
     def created(self, organization: Organization) -> str:
@@ -197,7 +236,7 @@ class MembershipAdmin(OwnedAdmin):
                 "role": chip(one.get_role_display(), ROLE_COLORS[Role(one.role)]),
                 "invited": f"{moment(one.created_at)}{f' by {one.invited_by}' if one.invited_by else ''}",
                 "until": moment(one.expires_at) if one.expires_at > now else chip("expired", "warning"),
-                "may": current.may_change(self.area) and (one.role != Role.OWNER or _rank(request) == Role.OWNER),
+                "may": current.may_change(self.area) and (one.role != Role.OWNER or rank(request) == Role.OWNER),
                 "again": self.url("invite_again", one.pk),
                 "revoke": self.url("revoke_invitation", one.pk),
             }
@@ -208,7 +247,7 @@ class MembershipAdmin(OwnedAdmin):
         current = self.require(request)
         if elsewhere := self.choose_first(request):
             return elsewhere
-        form = InvitationForm(request.POST or None, by_role=_rank(request))
+        form = InvitationForm(request.POST or None, by_role=rank(request))
         if request.method == "POST" and form.is_valid():
             return self._invite(request, current.organization, **form.cleaned_data)  # type: ignore[arg-type]
         asked = {"form": form, "button": "Invite", "back": self.url("changelist")}
@@ -227,7 +266,7 @@ class MembershipAdmin(OwnedAdmin):
         invitation = self._invitation(request, object_id)
 
         def revoke() -> str:
-            invitations.revoke(invitation, by_role=_rank(request), now=timezone.now())
+            invitations.revoke(invitation, by_role=rank(request), now=timezone.now())
             return f"The invitation of {invitation.email} is revoked."
 
         if request.method == "POST":
@@ -245,7 +284,7 @@ class MembershipAdmin(OwnedAdmin):
         made: list[tuple[Invitation, str]] = []
 
         def invite() -> str:
-            by: dict[str, Any] = {"by_role": _rank(request), "by": request.user}
+            by: dict[str, Any] = {"by_role": rank(request), "by": request.user}
             made.append(invitations.invite(organization, email, role, now=timezone.now(), **by))
             return f"{made[0][0].email} is invited."
 
@@ -277,10 +316,10 @@ class MembershipAdmin(OwnedAdmin):
     ) -> HttpResponse:
         self.require(request)
         membership = self.found(request, object_id)
-        form = RoleForm(request.POST or None, by_role=_rank(request), initial={"role": membership.role})
+        form = RoleForm(request.POST or None, by_role=rank(request), initial={"role": membership.role})
 
         def change(role: str) -> str:
-            members.change_role(membership, role, by_role=_rank(request))
+            members.change_role(membership, role, by_role=rank(request))
             return f"{membership.user} is {membership.get_role_display()} now."
 
         return self.confirmed(
@@ -299,7 +338,7 @@ class MembershipAdmin(OwnedAdmin):
         membership = self.found(request, object_id)
 
         def remove() -> str:
-            members.remove(membership, by_role=_rank(request))
+            members.remove(membership, by_role=rank(request))
             return f"{membership.user} is no member any more."
 
         return self.confirmed(
@@ -366,9 +405,9 @@ class APIKeyAdmin(OwnedAdmin):
         current = self.require(request)
         if elsewhere := self.choose_first(request):
             return elsewhere
-        form = NewKeyForm(request.POST or None, by_role=_rank(request), initial={"role": Role.ADMIN})
+        form = NewKeyForm(request.POST or None, by_role=rank(request), initial={"role": Role.ADMIN})
         if request.method == "POST" and form.is_valid():
-            wanted: dict[str, Any] = {**form.cleaned_data, "by_role": _rank(request), "by": request.user}
+            wanted: dict[str, Any] = {**form.cleaned_data, "by_role": rank(request), "by": request.user}
             key, text = keys.issue(current.organization, **wanted)  # type: ignore[arg-type]
             self.log_addition(request, key, "Issued.")
             shown = {"label": f"API key {key.name}", "secret": text, "back": self.url("changelist")}
@@ -480,7 +519,7 @@ class UserAdmin(DjangoUserAdmin, SuperuserAdmin):  # type: ignore[misc]
         return False  # what somebody did stays theirs: make the account inactive instead
 
 
-def _rank(request: HttpRequest) -> str:
+def rank(request: HttpRequest) -> str:
     """The role in which somebody changes members and keys; a superuser does it like an owner."""
     current = access.of(request)
     return str(Role.OWNER) if current.superuser else current.role

@@ -72,6 +72,11 @@ def revoke(invitation: Invitation, *, by_role: str, now: datetime) -> None:
         audit.record("member.invitation_revoked", invitation)
 
 
+def revoke_all(organization: Organization, *, now: datetime) -> int:
+    """Revoke every open invitation, in the transaction that closes the organization; how many."""
+    return Invitation.objects.of(organization).open().update(revoked_at=now)
+
+
 def link_of(token: str) -> str:
     """The address that accepts it: known to the invited, and to the inviter where no mail leaves."""
     return settings.PUBLIC_URL + reverse("invitation", args=[token])

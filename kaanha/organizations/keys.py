@@ -28,6 +28,11 @@ def issue(
     return key, text
 
 
+def revoke_all(organization: Organization, *, now: datetime) -> int:
+    """Revoke every key of the organization, in the transaction that closes it; how many."""
+    return APIKey.objects.of(organization).filter(revoked_at=None).update(revoked_at=now)
+
+
 def revoke(key: APIKey, *, now: datetime) -> None:
     """Refuse whatever uses it from now on. A key that is revoked stays as it is."""
     with transaction.atomic():

@@ -71,8 +71,17 @@ def validate_timezone(name: str) -> None:
         raise ValidationError(f"{name!r} is not a known timezone. Use a name such as Asia/Kolkata or Europe/Madrid.")
 
 
+class OrganizationQuerySet(models.QuerySet["Organization"]):
+    def open(self) -> Self:
+        """Those that nobody has closed."""
+        return self.filter(closed_at=None)
+
+
 class Organization(models.Model):
-    """A tenant. Every other row belongs to one and is invisible to all others."""
+    """A tenant. Every other row belongs to one and is invisible to all others.
+
+    A closed one keeps its rows; nobody works in it, and nothing is sent for it: see closing.py.
+    """
 
     name = models.CharField(max_length=200)
     slug = models.SlugField(max_length=80, unique=True, help_text="The name used in commands.")
@@ -89,8 +98,11 @@ class Organization(models.Model):
         help_text="Who has none is led to setting it up, and sees nothing of the organization before.",
     )
     created_at = models.DateTimeField(auto_now_add=True)
+    closed_at = models.DateTimeField(null=True, editable=False)
 
     PUBLIC_KIND = "org"
+
+    objects: ClassVar[OrganizationQuerySet] = OrganizationQuerySet.as_manager()  # type: ignore[assignment]
 
     def __str__(self) -> str:
         return self.name
@@ -184,7 +196,7 @@ class InvitationQuerySet(OwnedQuerySet):
 
     def usable(self, now: datetime) -> Self:
         """Those whose link opens something."""
-        return self.open().filter(expires_at__gt=now)
+        return self.open().filter(expires_at__gt=now, organization__closed_at=None)
 
 
 class Invitation(OwnedModel):
@@ -265,11 +277,11 @@ class APIKey(OwnedModel):
 
     @classmethod
     def usable(cls, text: str, *, now: datetime | None = None) -> APIKey | None:
-        """The key behind `text`, unless it is unknown, revoked or expired."""
+        """The key behind `text`, unless it is unknown, revoked or expired, or its organization closed."""
         now = now or timezone.now()
         found: APIKey | None = (
             cls.objects.select_related("organization")
-            .filter(digest=cls.digest_of(text), revoked_at=None)
+            .filter(digest=cls.digest_of(text), revoked_at=None, organization__closed_at=None)
             .exclude(expires_at__lte=now)
             .first()
         )

@@ -109,7 +109,11 @@ OF_OTHERS: dict[str, type[Any]] = {
     "admin:organizations_membership_revoke_invitation": Invitation,
 }
 # Pages that members never open, whatever their role.
-SUPERUSERS_ONLY = {"admin:organizations_organization_add"}
+SUPERUSERS_ONLY = {
+    "admin:organizations_organization_add",
+    "admin:organizations_organization_reopen",
+    "admin:organizations_organization_reopen_button",
+}
 # Pages that everybody has who is signed in.
 FOR_EVERYBODY = {"admin:organizations_organization_choose"}
 # Buttons that the rows of the worlds don't have, as they are: their endpoint listens.
