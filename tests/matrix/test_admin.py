@@ -61,9 +61,9 @@ def subjects(route, of):
     return {name: of.rows[model].pk for name, model in list(route.owned_admin.subjects.items())[:1]}
 
 
-def told_by_rows(organization, marks):
-    """What the organization's own rows say of the other one."""
-    return sorted({found.group() for found in marks.finditer(world.text_of(organization))})
+def told_by_rows(worlds):
+    """What our organization's rows say of the other one."""
+    return worlds.told(world.text_of(worlds.ours.organization))
 
 
 # --- who ---------------------------------------------------------------------------------------------------------
@@ -217,7 +217,7 @@ def test_an_action_with_a_choice_of_another_organization_does_nothing(worlds, be
     asked = {"action": action, "_selected_action": [row.pk], "index": "0", "apply": "1", **chosen(worlds.theirs)}
     with world.rolled_back():
         response = browser.post(route.address({}), asked)
-        assert told_by_rows(worlds.ours.organization, worlds.marks) == []
+        assert told_by_rows(worlds) == []
         assert world.mixed(worlds.ours.organization) == {}
     keys = [value for value in chosen(worlds.theirs).values() if value != "yes"]
     assert worlds.told(without(content_of(response), *keys)) == []
@@ -253,7 +253,7 @@ def test_a_form_takes_no_choice_of_another_organization(worlds, theirs_before, c
                     assert worlds.told(without(content_of(response), value)) == [], name
                     if watch.statements:
                         assert world.mixed(worlds.ours.organization) == {}, (name, value)
-                        assert told_by_rows(worlds.ours.organization, worlds.marks) == [], (name, value)
+                        assert told_by_rows(worlds) == [], (name, value)
                         assert world.rows_of(worlds.theirs.organization) == theirs_before, (name, value)
 
 
