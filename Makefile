@@ -16,8 +16,14 @@ demo: .venv/.ready  ## send real broadcasts to a simulated WhatsApp and show wha
 run: .venv/.ready  ## run everything until Ctrl-C and print where to sign in
 	@$(BIN)/python manage.py run
 
+# Tests that start and kill whole processes have the machine to themselves; the others share its cores.
+ALONE := tests/scenarios tests/test_processes.py
+
 test: .venv/.ready  ## run all tests on real PostgreSQL and Redis
-	$(BIN)/python -m pytest -q
+	@failed=0; \
+	$(BIN)/python -m pytest -q $(ALONE) || failed=1; \
+	$(BIN)/python -m pytest -q -n auto --maxprocesses 8 --dist loadscope $(ALONE:%=--ignore=%) || failed=1; \
+	exit $$failed
 
 chaos: .venv/.ready  ## kill parts of a working Kaanha for nine minutes and count what is wrong (ARGS="--seed 7 --minutes 3")
 	@$(BIN)/python -m tests.scenarios.chaos $(ARGS)
