@@ -20,7 +20,7 @@ def pytest_load_initial_conftests() -> Generator[None, object, object]:
     try:
         # The workers of pytest-xdist inherit it.
         os.environ.update(_stops.enter_context(servers.running(in_memory=True)))
-        if worker := os.environ.get("PYTEST_XDIST_WORKER"):  # gw0, gw1, …; pytest-django gives it a PostgreSQL of its own
+        if worker := os.environ.get("PYTEST_XDIST_WORKER"):  # gw0, gw1, …; pytest-django sees to PostgreSQL
             os.environ["REDIS_URL"] = redis_of(int(worker.removeprefix("gw")), os.environ["REDIS_URL"])
     except servers.ServerError as error:
         raise pytest.UsageError(str(error)) from None

@@ -414,3 +414,9 @@ def test_an_ordinary_user_runs_servers_of_its_own(place):
 
     assert (done.stderr, done.returncode) == ("", 0)
     assert list(place.iterdir()) == []
+
+
+def test_each_worker_of_a_test_run_has_its_own_redis_database():
+    assert redis_of(0, "redis://:word@cache:6380/0") == "redis://:word@cache:6380/1"
+    assert redis_of(3, "redis://cache/2") == "redis://cache/6"
+    assert redis_of(1, "redis://cache") == "redis://cache/2"
