@@ -19,6 +19,7 @@ import pytest
 import redis
 
 from kaanha import embedded, servers
+from kaanha.pytest_servers import redis_of
 from tests.running import begun, empty_folder, environment, eventually, line, processes_in
 
 AS_ROOT = os.geteuid() == 0
