@@ -78,6 +78,7 @@ def _message(message: Message) -> dict[str, Any]:
     failed = message.error_code is not None or message.error_text
     return {
         "messageId": message.public_id,
+        "source": message.dispatch.kind,
         "template": message.template.name,
         "language": message.template.language,
         "status": message.status,
@@ -149,7 +150,7 @@ def _refusal(refusal: EnrollmentRefusal) -> dict[str, Any]:
 
 
 def _messages_of(contact: Contact) -> QuerySet[Message]:
-    return Message.objects.filter(contact=contact).select_related("template")
+    return Message.objects.filter(contact=contact).select_related("template", "dispatch")
 
 
 def _inbound_of(contact: Contact) -> QuerySet[InboundMessage]:

@@ -8,6 +8,7 @@ from drf_spectacular.utils import PolymorphicProxySerializer, extend_schema_fiel
 from rest_framework.serializers import ChoiceField, DateTimeField, IntegerField, ListField
 
 from kaanha.lib.api_json import Body, Text, YesNo
+from kaanha.messaging.models import Dispatch
 
 
 def moment() -> DateTimeField:
@@ -32,6 +33,7 @@ class MessageErrorShown(Body):
 class MessageEntryShown(EntryShown):
     type = ChoiceField(choices=["message"])
     message_id = Text()
+    source_ = ChoiceField(choices=Dispatch.Kind.values)
     template = Text()
     language = Text()
     status = Text()

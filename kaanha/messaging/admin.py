@@ -93,7 +93,7 @@ class MessageAdmin(SubjectAdmin):
     area = Area.CAMPAIGNS
     subjects: ClassVar = {"dispatch": Dispatch, "contact": Contact}
     choose_one = "Choose a broadcast to see its recipients, or a contact to see its messages."
-    list_display = ("recipient", "phone", "status_chip", "why", "accepted", "delivered", "read")
+    list_display = ("recipient", "phone", "sent_for", "status_chip", "why", "accepted", "delivered", "read")
     list_filter: Any = (
         DispatchFilter,
         ContactFilter,
@@ -101,10 +101,10 @@ class MessageAdmin(SubjectAdmin):
         ("skip_reason", ReasonFilter),
         FailureFilter,
     )
-    list_select_related = ("contact",)
+    list_select_related = ("contact", "dispatch")
     sortable_by: Any = ()
     fields = (
-        "recipient", "phone", "template", "status_chip", "why", "attempts", "wamid",
+        "recipient", "phone", "template", "sent_for", "status_chip", "why", "attempts", "wamid",
         "queued", "accepted", "sent", "delivered", "read", "failed", "closed", "replied", "preview",
     )  # fmt: skip
 
@@ -118,6 +118,10 @@ class MessageAdmin(SubjectAdmin):
     @display(description="Phone")
     def phone(self, message: Message) -> str:
         return message.contact.phone or "–"
+
+    @display(description="Sent for")
+    def sent_for(self, message: Message) -> str:
+        return str(message.dispatch.get_kind_display())
 
     @display(description="Status")
     def status_chip(self, message: Message) -> SafeString:

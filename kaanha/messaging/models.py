@@ -231,6 +231,9 @@ class Message(OwnedModel):
             # recipients that failed, or were skipped or given up, however few; reasons and codes
             models.Index(fields=["dispatch", "contact"], name="message_failed", condition=Q(failed_at__isnull=False)),
             models.Index(fields=["dispatch", "contact"], name="message_closed", condition=Q(closed_at__isnull=False)),
+            # a broadcast's numbers: held by Meta, replied
+            models.Index(fields=["dispatch"], name="message_held", condition=Q(held_by_meta=True)),
+            models.Index(fields=["dispatch"], name="message_replied", condition=Q(replied_at__isnull=False)),
             # receipts that carry no id of ours, quoted replies
             HashIndex(fields=["wamid"], name="message_wamid", condition=Q(wamid__isnull=False)),
         ]
