@@ -242,10 +242,13 @@ class ContactsAPI(ContactAreaAPI):
     def get(self, request: Request) -> Response:
         """The contacts, the newest first: all, by name or phone, by tag. Four queries; one more by tag."""
         asked = pagination.asked(request.query_params, ContactsQuery)
-        rows = Contact.objects.of(self.organization).active().matching(asked.get("search", ""))
+        search, total = asked.get("search", ""), None
+        rows = Contact.objects.of(self.organization).active().matching(search)
         if "tag" in asked:
-            rows = rows.tagged_any([tagging.found(self.organization, asked["tag"])])
-        return Response(pagination.paged(rows, asked, by=("-pk",), shown=contacts_shown))
+            tag = tagging.found(self.organization, asked["tag"])
+            rows = rows.tagged_any([tag])
+            total = None if search or "cursor" in asked else tagging.count(tag)
+        return Response(pagination.paged(rows, asked, by=("-pk",), shown=contacts_shown, total=total))
 
     @described(
         "contacts_create",

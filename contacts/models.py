@@ -5,11 +5,26 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import ClassVar, Self
 
+from django.contrib.postgres.fields import ArrayField
+from django.contrib.postgres.indexes import GinIndex
 from django.db import models
 from django.db.models import Exists, F, Func, OuterRef, Q, Value
 from django.db.models.functions import Lower
 
 from kaanha.organizations.models import Organization, OwnedModel, OwnedQuerySet, User
+
+
+class Pieces(Func):
+    """Every three letters in a row of a text, in capitals: what a search for part of a name finds by its index.
+
+    A function of ours in the database, see docs/decisions/names-are-found-by-their-pieces.md.
+    """
+
+    LENGTH = 3
+
+    function = "contacts_pieces"
+    arity = 1
+    output_field = ArrayField(models.TextField())
 
 
 class ConsentSource(models.TextChoices):
@@ -35,13 +50,18 @@ class ContactQuerySet(OwnedQuerySet):
         return self.filter(phone__isnull=False)
 
     def matching(self, term: str) -> Self:
-        """Those found by the beginning of a number, for which there is an index, or by every word in the name."""
+        """Those found by the beginning of a number, for which there is an index, or by every word in the name.
+
+        Words of three letters and more have an index; shorter ones are looked for in every name.
+        """
         digits = "".join(letter for letter in term if letter.isdigit())
         if digits and not any(letter.isalpha() for letter in term):
             return self.filter(phone__startswith=f"+{digits.removeprefix('00')}")
         found = self
         for word in term.split():
             found = found.filter(name__icontains=word)
+            if len(word) >= Pieces.LENGTH:
+                found = found.alias(pieces=Pieces("name")).filter(pieces__contains=Pieces(Value(word)))
         return found
 
     def having(self, field: str) -> Self:
@@ -124,6 +144,11 @@ class Contact(OwnedModel):
             models.Index(fields=["organization", "wa_id"], name="contact_wa_id", condition=Q(wa_id__isnull=False)),
             # lists: the newest first
             models.Index(fields=["organization", "-id"], name="contact_newest", condition=Q(deleted_at=None)),
+            models.Index(fields=["organization", "name", "-id"], name="contact_by_name", condition=Q(deleted_at=None)),
+            # the deleted on request; how many hold a tag
+            models.Index(fields=["organization", "-id"], name="contact_deleted", condition=Q(deleted_at__isnull=False)),
+            # the search by name
+            GinIndex(Pieces("name"), name="contact_name_pieces"),
         ]
 
     def __str__(self) -> str:

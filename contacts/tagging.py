@@ -84,6 +84,14 @@ def holders(tags: Iterable[int], *, most: int) -> dict[int, int]:
         return dict(cursor.fetchall())
 
 
+def count(tag: Tag) -> int:
+    """How many contacts hold the tag, exactly. One query over two indexes: no contact but the deleted is looked at."""
+    with connection.cursor() as cursor:
+        cursor.execute(_COUNT, {"tag": tag.pk, "organization": tag.organization_id})
+        (rows,) = cursor.fetchone()
+    return int(rows)
+
+
 def create(organization: Organization, name: str) -> Tag:
     """A new tag. Refusal when there is one of this name."""
     with _name_once(name):
@@ -213,6 +221,14 @@ SELECT tag.id, (
     ) AS capped
 )
 FROM contacts_tag AS tag WHERE tag.id = ANY(%s)
+"""
+
+_COUNT = """
+SELECT (SELECT count(*) FROM contacts_contacttag WHERE tag_id = %(tag)s) - (
+    SELECT count(*) FROM contacts_contact AS contact
+    WHERE contact.organization_id = %(organization)s AND contact.deleted_at IS NOT NULL
+      AND EXISTS (SELECT FROM contacts_contacttag WHERE contact_id = contact.id AND tag_id = %(tag)s)
+)
 """
 
 _REMOVE = """

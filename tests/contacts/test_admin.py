@@ -246,6 +246,17 @@ def test_the_list_is_filtered_by_consent_and_tag(agent, shop):
     assert listed(tag="no number") == []
 
 
+def test_every_row_has_its_own_checkbox_and_labels(agent, shop):
+    rows = ContactFactory.create_batch(2, organization=shop)
+
+    page = agent.get(LIST).content.decode()
+
+    for row in rows:
+        assert page.count(f'name="_selected_action" value="{row.pk}"') == 1
+    assert "k-place" not in page
+    assert page.count('data-label="Consent"') == 2
+
+
 def test_the_list_costs_the_same_however_many_contacts(agent, shop, django_assert_num_queries):
     tags = TagFactory.create_batch(3, organization=shop)
 

@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime
 from threading import Barrier, Thread
+from urllib.parse import urlencode
 
 import pytest
 from django.db import connection
@@ -97,6 +98,63 @@ def test_the_contacts_of_a_tag_by_its_name_or_id(organization, caller, asha):
 
     for text in ("VIP", "vip", tag.public_id):
         assert names(caller.get(f"/api/contacts?tag={text}")) == ["Asha Rao"]
+
+
+@pytest.mark.parametrize(
+    ("search", "found"),
+    [
+        ("rao", ["Asha Rao"]),
+        ("SHA", ["Asha Rao", "Asha Verma"]),
+        ("asha ver", ["Asha Verma"]),
+        ("v a", ["Asha Verma"]),
+        ("ra", ["Asha Rao"]),
+        ("lucía", ["Lucía 100%_O'Brien"]),
+        ("LUCÍA", ["Lucía 100%_O'Brien"]),
+        ("lucia", []),
+        ("0%_o'b", ["Lucía 100%_O'Brien"]),
+        ("%%%", []),
+        ("___", []),
+        ("वर्मा", ["आशा वर्मा"]),
+        ("小明明", ["王小明明"]),
+        ("小明", ["王小明明"]),
+        ("🙂🙂🙂", []),
+        ("rao asha nobody", []),
+    ],
+)
+def test_a_search_finds_every_word_anywhere_in_the_name(organization, caller, search, found):
+    for name in ("Asha Rao", "Asha Verma", "Lucía 100%_O'Brien", "आशा वर्मा", "王小明明", "Al", ""):
+        ContactFactory(organization=organization, name=name)
+    ContactFactory(name="Asha Rao")
+
+    page = caller.get(f"/api/contacts?{urlencode({'search': search})}").json()
+
+    assert sorted(one["name"] for one in page["data"]) == sorted(found)
+    assert page["total"] == len(found)
+
+
+def test_a_changed_name_is_found_as_it_is_now(organization, caller, asha):
+    Contact.objects.filter(pk=asha.pk).update(name="Meera Iyer")
+
+    assert caller.get("/api/contacts?search=asha").json()["total"] == 0
+    assert caller.get("/api/contacts?search=meera").json()["total"] == 1
+
+
+def test_the_total_by_tag_leaves_out_the_deleted_and_heeds_the_search(organization, caller):
+    tag = TagFactory(organization=organization, name="VIP")
+    other = TagFactory(organization=organization, name="other")
+    kept = [ContactFactory(organization=organization, name=name) for name in ("Asha", "Ravi", "Meera")]
+    gone, apart = ContactFactory(organization=organization), ContactFactory(organization=organization, name="Asha")
+    keys = [contact.pk for contact in (*kept, gone)]
+    tagging.add(organization, keys, [tag.pk], source=ConsentSource.OPERATOR, at=AT)
+    tagging.add(organization, [apart.pk, gone.pk], [other.pk], source=ConsentSource.OPERATOR, at=AT)
+    Contact.objects.filter(pk=gone.pk).update(deleted_at=AT)
+
+    def total(query):
+        page = caller.get(f"/api/contacts?{query}").json()
+        assert page["total"] == len(page["data"])
+        return page["total"]
+
+    assert (total("tag=vip"), total("tag=other"), total("tag=vip&search=asha"), total("")) == (3, 1, 1, 4)
 
 
 def test_an_unknown_tag_is_missing_and_so_is_a_foreign_one(caller):
