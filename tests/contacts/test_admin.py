@@ -5,11 +5,14 @@ from datetime import timedelta
 import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.utils import timezone
+from unfold.templatetags import unfold_list
 
 from contacts import consent, tagging
 from contacts.models import ConsentChange, Contact, ContactEvent, ContactTag, Import, Tag
 from kaanha.messaging.models import InboundMessage
+from kaanha.organizations import list_headers
 from kaanha.organizations.models import Role
+from kaanha.organizations.owned_admin import PLACE
 from tests.factories import (
     ContactFactory,
     MessageFactory,
@@ -253,8 +256,20 @@ def test_every_row_has_its_own_checkbox_and_labels(agent, shop):
 
     for row in rows:
         assert page.count(f'name="_selected_action" value="{row.pk}"') == 1
-    assert "k-place" not in page
+    assert PLACE not in page
     assert page.count('data-label="Consent"') == 2
+
+
+def test_headers_are_made_once_for_each_list(agent, shop, monkeypatch):
+    ContactFactory.create_batch(3, organization=shop)
+    made, making = [], list_headers._made
+    monkeypatch.setattr(list_headers, "_made", lambda changes: made.append(changes) or making(changes))
+    assert unfold_list.result_headers is list_headers.of
+
+    pages = [agent.get(LIST, {"o": order}).content.decode() for order in ("1", "-1")]
+
+    assert len(made) == 2
+    assert ["o=-1" in page for page in pages] == [True, False]
 
 
 def test_the_list_costs_the_same_however_many_contacts(agent, shop, django_assert_num_queries):
