@@ -113,7 +113,7 @@ def paged(
     else:
         page, total = asked.get("page", 1), rows.count() if total is None else total
         start = (page - 1) * limit
-        found = list(_from(rows, by, start)[: limit + 1]) if start < total else []
+        found = list(_from(rows, by, start, total)[: limit + 1]) if start < total else []
         told = {"page": page, "limit": limit, "total": total}
     keys = [tuple(getattr(row, column.lstrip("-")) for column in by) for row in found[:limit]]
     return {"data": shown(found[:limit]), **told, "nextCursor": sealed(keys[-1]) if len(found) > limit else None}
@@ -155,16 +155,19 @@ def opened(cursor: str) -> Key:
     return tuple(key)
 
 
-def _from(rows: QuerySet[Any], by: Sequence[str], start: int) -> QuerySet[Any]:
+def _from(rows: QuerySet[Any], by: Sequence[str], start: int, total: int) -> QuerySet[Any]:
     """The ordered rows from that place on.
 
-    Where one column is the order, an index alone tells its value at that place: the rows before it aren't read.
+    Where one column is the order, an index alone tells its value at that place, counted from the nearer end: the rows
+    before it aren't read.
     """
     if not start or len(by) > 1:
         return rows[start:]
     column = by[0].lstrip("-")
     side = "lte" if by[0].startswith("-") else "gte"
-    return rows.filter(**{f"{column}__{side}": Subquery(rows.values(column)[start : start + 1])})
+    from_end = total - 1 - start
+    counted, place = (rows.reverse(), from_end) if from_end < start else (rows, start)
+    return rows.filter(**{f"{column}__{side}": Subquery(counted.values(column)[place : place + 1])})
 
 
 def _beyond(by: Sequence[str], key: Key) -> Q:
