@@ -6,11 +6,13 @@ In the order of contacts, which follows the index that keeps anybody from gettin
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
-from django.db.models import Prefetch
+from django.db.models import Func, Prefetch, TextField
 
 from broadcasts.models import Broadcast
 from contacts.models import Contact
+from kaanha.lib.public_ids import encode
 from kaanha.messaging import counting
 from kaanha.messaging.models import OPEN, Message, MessageQuerySet, Status
 
@@ -18,6 +20,10 @@ AT_ONCE = 2_000  # rows in memory while a table is written
 COLUMNS = (
     "contactId", "phone", "name", "status", "skipReason", "errorCode", "errorText", "attempts", "messageId", "wamid",
     "createdAt", "acceptedAt", "sentAt", "deliveredAt", "readAt", "failedAt", "closedAt", "repliedAt",
+)  # fmt: skip
+OF_MESSAGE = ("status", "skip_reason", "error_code", "error_text", "attempt", "wamid")
+TIMES = (
+    "created_at", "accepted_at", "sent_at", "delivered_at", "read_at", "failed_at", "closed_at", "replied_at",
 )  # fmt: skip
 
 
@@ -53,30 +59,32 @@ def known_total(broadcast: Broadcast, *, status: str | None = None, reason: str 
 
 
 def table(rows: MessageQuerySet) -> Iterator[list[object]]:
-    """The rows as COLUMNS names them: two queries for every 2,000, none of them open between two."""
+    """The rows as COLUMNS names them: two queries for every 2,000, none of them open between two.
+
+    As plain values, with the times written by PostgreSQL: a model instance of each row took most of the time.
+    """
+    told = rows.prefetch_related(None).order_by("contact")
+    values = told.values_list("contact_id", "pk", *OF_MESSAGE, *(_Written(time) for time in TIMES))
     after = 0
-    while chunk := list(rows.filter(contact__gt=after).order_by("contact")[:AT_ONCE]):
-        for message in chunk:
-            yield ["" if cell is None else cell for cell in _cells(message)]
-        after = chunk[-1].contact_id
+    while chunk := list(values.filter(contact__gt=after)[:AT_ONCE]):
+        yield from _cells(chunk)
+        after = chunk[-1][0]
 
 
-def _cells(message: Message) -> list[object]:
-    contact = message.contact
-    times = (
-        message.created_at, message.accepted_at, message.sent_at, message.delivered_at,
-        message.read_at, message.failed_at, message.closed_at, message.replied_at,
-    )  # fmt: skip
-    return [
-        contact.public_id,
-        contact.phone,
-        contact.name,
-        message.status,
-        message.skip_reason,
-        message.error_code,
-        message.error_text,
-        message.attempt,
-        message.public_id,
-        message.wamid,
-        *(None if at is None else f"{at:%Y-%m-%dT%H:%M:%S.%fZ}" for at in times),
-    ]
+def _cells(chunk: list[tuple[Any, ...]]) -> Iterator[list[object]]:
+    people = Contact.objects.filter(pk__in=[contact for contact, *_ in chunk]).values_list("pk", "phone", "name")
+    found = {contact: (phone, name) for contact, phone, name in people}
+    for contact, key, status, reason, code, text, attempt, wamid, *times in chunk:
+        phone, name = found[contact]
+        cells = [
+            encode(Contact.PUBLIC_KIND, contact), phone, name, status, reason, code, text, attempt,
+            encode(Message.PUBLIC_KIND, key), wamid, *times,
+        ]  # fmt: skip
+        yield ["" if cell is None else cell for cell in cells]
+
+
+class _Written(Func):
+    """A time as the table has it: in UTC, to the microsecond."""
+
+    template = """to_char(%(expressions)s AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')"""
+    output_field = TextField()
