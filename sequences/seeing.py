@@ -86,7 +86,8 @@ def people(sequence: Sequence) -> People:
 def exits(sequence: Sequence) -> dict[str, int]:
     """How many left before the end, by reason, the most frequent first."""
     left = sequence.enrollments.filter(status=EnrollmentStatus.EXITED)
-    return dict(left.values_list("exit_reason").annotate(rows=Count("pk")).order_by("-rows", "exit_reason"))
+    # Of the rows, not of their keys: those stand in no index.
+    return dict(left.values_list("exit_reason").annotate(rows=Count("*")).order_by("-rows", "exit_reason"))
 
 
 def refusals(sequence: Sequence) -> dict[str, int]:
@@ -97,11 +98,11 @@ def refusals(sequence: Sequence) -> dict[str, int]:
 def skips(sequence: Sequence) -> dict[str, dict[str, int]]:
     """By step, how many messages were skipped for each reason, the most frequent first. Two queries.
 
-    Counted from the messages: a tenth of a second for a million that were skipped.
+    Counted from the messages, by the index of those that were skipped: a tenth of a second for a million of them.
     """
     steps = Step.objects.filter(revision__sequence=sequence, dispatch__isnull=False)
     keys = dict(steps.values_list("dispatch_id", "key"))
-    rows = Message.objects.filter(dispatch__in=list(keys), status=MessageStatus.SKIPPED)
+    rows = Message.objects.filter(dispatch__in=list(keys)).standing(MessageStatus.SKIPPED)
     found: dict[str, Counter[str]] = defaultdict(Counter)
     for dispatch, reason, count in rows.values_list("dispatch_id", "skip_reason").annotate(rows=Count("pk")):
         found[keys[dispatch]][reason] += count
