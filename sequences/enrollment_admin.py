@@ -25,7 +25,7 @@ from kaanha.messaging.models import Message
 from kaanha.messaging.models import Status as MessageStatus
 from kaanha.organizations.access import Area
 from kaanha.organizations.models import Organization
-from kaanha.organizations.owned_admin import CappedPaginator, GivenFilter, SubjectAdmin, chip, moment
+from kaanha.organizations.owned_admin import CappedPaginator, GivenFilter, SubjectAdmin, chip, moment, two_lines
 from sequences import enrollments, seeing, standing
 from sequences.enrolling import SENTENCES
 from sequences.models import (
@@ -240,10 +240,10 @@ class EnrollmentAdmin(SubjectAdmin):
         for row in rows:
             row.standing = found.get(row.pk)
 
-    @display(description="Contact", header=True)
-    def contact_shown(self, enrollment: Enrollment) -> list[str]:
+    @display(description="Contact")
+    def contact_shown(self, enrollment: Enrollment) -> SafeString:
         contact = enrollment.contact
-        return [str(contact), (contact.phone or "") if contact.name else ""]
+        return two_lines(str(contact), (contact.phone or "") if contact.name else "")
 
     @display(description="Sequence")
     def sequence_shown(self, enrollment: Enrollment) -> str:
@@ -253,10 +253,10 @@ class EnrollmentAdmin(SubjectAdmin):
     def status_chip(self, enrollment: Enrollment) -> SafeString:
         return status_chip(enrollment)
 
-    @display(description="Step", header=True)
-    def step_shown(self, enrollment: Any) -> list[str]:
+    @display(description="Step")
+    def step_shown(self, enrollment: Any) -> SafeString:
         one: Standing | None = enrollment.standing
-        return [one.words, f"Step {one.place}"] if one else ["–", ""]
+        return two_lines(one.words, f"Step {one.place}") if one else two_lines("–", "")
 
     @display(description="Goes on")
     def goes_on(self, enrollment: Any) -> str:
@@ -265,9 +265,9 @@ class EnrollmentAdmin(SubjectAdmin):
             return f"Ended {moment(enrollment.ended_at)}"
         return _shortly(enrollment, one)
 
-    @display(description="Enrolled", header=True)
-    def enrolled(self, enrollment: Enrollment) -> list[str]:
-        return [moment(enrollment.enrolled_at), str(enrollment.get_source_display())]
+    @display(description="Enrolled")
+    def enrolled(self, enrollment: Enrollment) -> SafeString:
+        return two_lines(moment(enrollment.enrolled_at), str(enrollment.get_source_display()))
 
     def refusals(self, request: HttpRequest, sequence: Sequence) -> HttpResponse:
         """Who wasn't enrolled, and why, the latest first."""
