@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from django.db import connection
 from django.db.models import Func, Prefetch, TextField
 
 from broadcasts.models import Broadcast
@@ -72,8 +73,9 @@ def table(rows: MessageQuerySet) -> Iterator[list[object]]:
 
 
 def _cells(chunk: list[tuple[Any, ...]]) -> Iterator[list[object]]:
-    people = Contact.objects.filter(pk__in=[contact for contact, *_ in chunk]).values_list("pk", "phone", "name")
-    found = {contact: (phone, name) for contact, phone, name in people}
+    with connection.cursor() as cursor:
+        cursor.execute(_PEOPLE, [[contact for contact, *_ in chunk]])
+        found = {contact: (phone, name) for contact, phone, name in cursor.fetchall()}
     for contact, key, status, reason, code, text, attempt, wamid, *times in chunk:
         phone, name = found[contact]
         cells = [
@@ -88,3 +90,7 @@ class _Written(Func):
 
     template = """to_char(%(expressions)s AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')"""
     output_field = TextField()
+
+
+# One array rather than 2,000 parameters, which take a quarter of the time.
+_PEOPLE = "SELECT id, phone, name FROM contacts_contact WHERE id = ANY(%s)"
