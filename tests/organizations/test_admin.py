@@ -212,3 +212,16 @@ def test_times_are_shown_in_the_organizations_timezone_which_is_named(shop):
     APIKey.objects.filter(pk=key.pk).update(created_at=datetime(2026, 1, 1, 20, tzinfo=UTC))
 
     assert "2 Jan 2026, 01:30 IST" in text(signed_in(shop).get(KEYS))
+
+
+def test_the_search_offers_what_the_role_in_the_present_organization_may_see(shop):
+    other = OrganizationFactory(name="Zoo")
+    membership = MembershipFactory(organization=shop, role=Role.OWNER, user__is_staff=True)
+    MembershipFactory(organization=other, user=membership.user, role=Role.VIEWER)
+    browser = browser_of(membership.user)
+
+    def offered(organization):
+        browser.post("/admin/organizations/organization/choose/", {"organization": organization.pk})
+        return "apikey" in browser.get("/admin/search/?s=api").content.decode()
+
+    assert [offered(one) for one in (shop, other, shop)] == [True, False, True]
