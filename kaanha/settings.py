@@ -280,6 +280,7 @@ CELERY_BEAT_SCHEDULE = {
         ("inbound: callbacks not yet applied", "kaanha.inbound.tasks.apply_callbacks", 1.0),
         ("webhooks: deliver", "kaanha.webhooks.tasks.deliver", 1.0),
         ("organizations: drop kept answers", "kaanha.organizations.tasks.drop_kept_answers", 3600.0),
+        ("organizations: drop ended sessions", "kaanha.organizations.tasks.drop_ended_sessions", 86400.0),
         ("webhooks: drop old events", "kaanha.webhooks.tasks.drop_old", 3600.0),
         ("inbound: drop old callbacks", "kaanha.inbound.tasks.drop_old_callbacks", 3600.0),
     )

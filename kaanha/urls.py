@@ -20,6 +20,7 @@ urlpatterns = [
     path("admin/search/", found_page(site.admin_view(site.search))),
     path("admin/login/", people.SignIn.as_view(), name="sign_in"),
     path("admin/login/code/", people.code, name="sign_in_code"),
+    path("admin/password_change/", admin.site.admin_view(people.ChangePassword.as_view()), name="change_password"),
     path("admin/account/", admin.site.admin_view(people.account), name="account"),
     path("admin/account/sign-out/", admin.site.admin_view(people.sign_out_everywhere), name="sign_out_everywhere"),
     path("admin/account/second-factor/", admin.site.admin_view(people.set_up), name="second_factor"),

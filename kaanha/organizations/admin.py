@@ -28,6 +28,7 @@ from unfold.widgets import (
     UnfoldAdminTextInputWidget,
 )
 
+from kaanha.lib.errors import Refusal
 from kaanha.organizations import (
     access,
     audit,
@@ -475,6 +476,19 @@ class NewUserForm(UserCreationForm):
         return user
 
 
+class AccountForm(UserChangeForm):
+    """An account, which isn't turned off while an organization has no other owner."""
+
+    def clean(self) -> dict[str, Any]:
+        given: dict[str, Any] = super().clean() or self.cleaned_data
+        if not all(given.get(name, True) for name in ("is_active", "is_staff")):
+            try:
+                members.require_owners_without(self.instance)
+            except Refusal as refusal:
+                raise forms.ValidationError(str(refusal), code=refusal.code) from refusal
+        return given
+
+
 class GivenPasswordForm(AdminPasswordChangeForm):
     """A password that platform staff give somebody: noted in the log."""
 
@@ -489,7 +503,7 @@ class GivenPasswordForm(AdminPasswordChangeForm):
 class UserAdmin(DjangoUserAdmin, SuperuserAdmin):  # type: ignore[misc]
     """Accounts, for superusers. What they may do in an organization is a membership."""
 
-    form = UserChangeForm
+    form = AccountForm
     add_form = NewUserForm
     change_password_form = GivenPasswordForm
     ordering = ("email",)

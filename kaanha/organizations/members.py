@@ -6,7 +6,7 @@ from django.db import transaction
 
 from kaanha.lib.errors import Refusal
 from kaanha.organizations import audit
-from kaanha.organizations.models import Membership, Organization, Role
+from kaanha.organizations.models import Membership, Organization, Role, User
 
 
 def change_role(membership: Membership, role: str, *, by_role: str) -> None:
@@ -42,6 +42,17 @@ def lock(organization_id: int) -> None:
     Organization.objects.select_for_update(no_key=True).get(pk=organization_id)
 
 
+def require_owners_without(user: User) -> None:
+    """Refusal where an organization would have no owner who can sign in, once this user can't.
+
+    Locks the organizations that the user owns, in order: call it in the transaction that turns the account off.
+    """
+    owned = Membership.objects.filter(user=user, role=Role.OWNER, organization__closed_at=None)
+    for membership in owned.select_related("user").order_by("organization_id"):
+        lock(membership.organization_id)
+        _require_another_owner(membership)
+
+
 def _locked(membership: Membership) -> Membership:
     """The membership as it stands now: whoever was an agent as the page was shown may be the last owner by now."""
     lock(membership.organization_id)
@@ -61,4 +72,5 @@ def _require_another_owner(membership: Membership) -> None:
     """Refusal for the last owner who can sign in. Call it with the organization locked."""
     others = Membership.objects.filter(organization=membership.organization_id, role=Role.OWNER, user__is_active=True)
     if not others.exclude(pk=membership.pk).exists():
-        raise Refusal(f"{membership.user} is the last owner: make another member an owner first.", code="last_owner")
+        of = f"{membership.user} is the last owner of {membership.organization}"
+        raise Refusal(f"{of}: make another member an owner first.", code="last_owner")

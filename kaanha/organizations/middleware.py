@@ -24,10 +24,10 @@ class SecondFactorGate:
             "sign_in_code",
             "second_factor",
             "sign_out_everywhere",
+            "change_password",
             "admin:login",
             "admin:logout",
             "admin:jsi18n",
-            "admin:password_change",
             "admin:password_change_done",
             "admin:organizations_organization_choose",
         }

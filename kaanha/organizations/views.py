@@ -10,11 +10,11 @@ import segno
 from axes.helpers import get_client_username
 from django import forms
 from django.contrib import admin, messages
-from django.contrib.auth.views import LoginView
+from django.contrib.auth.views import LoginView, PasswordChangeView
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.template.response import TemplateResponse
-from django.urls import reverse
+from django.urls import reverse, reverse_lazy
 from django.utils import timezone
 from django.utils.decorators import method_decorator
 from django.utils.http import url_has_allowed_host_and_scheme
@@ -22,11 +22,11 @@ from django.utils.safestring import mark_safe
 from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_post_parameters, sensitive_variables
 from django.views.decorators.http import require_http_methods, require_POST
-from unfold.forms import AuthenticationForm
+from unfold.forms import AdminOwnPasswordChangeForm, AuthenticationForm
 from unfold.widgets import UnfoldAdminPasswordWidget, UnfoldAdminTextInputWidget
 
 from kaanha.lib.errors import Refusal
-from kaanha.organizations import access, lockout, second_factor, signing_in
+from kaanha.organizations import access, audit, lockout, second_factor, signing_in
 from kaanha.organizations.models import Authenticator, User
 from kaanha.organizations.owned_admin import in_local_time
 
@@ -173,6 +173,46 @@ class ProofForm(forms.Form):
                 signing_in.check_code(self.request, self.user, str(given), now=timezone.now())
         except Refusal as refusal:
             raise forms.ValidationError(str(refusal), code=refusal.code) from refusal
+
+
+class OwnPasswordForm(AdminOwnPasswordChangeForm):
+    """A new password, for whoever knows the old one. A wrong one counts as a failed sign-in."""
+
+    def __init__(self, *args: Any, request: HttpRequest, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.request = request
+
+    @sensitive_variables()
+    def clean_old_password(self) -> str:
+        old = str(self.cleaned_data["old_password"])
+        try:
+            signing_in.check_password(self.request, self.user, old)
+        except Refusal as refusal:
+            raise forms.ValidationError(str(refusal), code=refusal.code) from refusal
+        return old
+
+
+class ChangePassword(PasswordChangeView):
+    """The admin's own page, with our form."""
+
+    template_name = "registration/password_change_form.html"
+    form_class = OwnPasswordForm
+    success_url = reverse_lazy("admin:password_change_done")
+
+    def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        user: Any = request.user
+        with signing_in.one_at_a_time(user.email):
+            return super().post(request, *args, **kwargs)
+
+    def get_form_kwargs(self) -> dict[str, Any]:
+        return {**super().get_form_kwargs(), "request": self.request}
+
+    def form_valid(self, form: Any) -> HttpResponse:
+        audit.record_of_person("user.password_changed", form.user)
+        return super().form_valid(form)
+
+    def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
+        return {**admin.site.each_context(self.request), **super().get_context_data(**kwargs)}
 
 
 @never_cache

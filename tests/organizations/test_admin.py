@@ -66,7 +66,7 @@ def test_the_last_owner_stays_an_owner(owner, shop):
     for address, fields in ((f"{MEMBERS}{last.pk}/change/", {"role": "admin"}), (f"{MEMBERS}{last.pk}/remove/", {})):
         assert (
             said(owner.post(address, fields))[-1]
-            == f"{last.user} is the last owner: make another member an owner first."
+            == f"{last.user} is the last owner of {last.organization}: make another member an owner first."
         )
     assert Membership.objects.get().role == Role.OWNER
 

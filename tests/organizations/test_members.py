@@ -5,15 +5,16 @@ from contextlib import suppress
 from functools import partial
 
 import pytest
+from django.db import transaction
 from django.db.models import ProtectedError
 from django.utils import timezone
 
 from kaanha.lib.errors import Refusal
 from kaanha.organizations import invitations, keys, members
-from kaanha.organizations.models import APIKey, Invitation, Membership, Role
+from kaanha.organizations.models import APIKey, Invitation, Membership, Role, User
 from tests.contacts.threads import at_once, meet_after
 from tests.factories import MembershipFactory, OrganizationFactory
-from tests.people import superuser
+from tests.people import superuser, text
 
 
 @pytest.mark.django_db(transaction=True)
@@ -118,3 +119,45 @@ def test_an_account_with_a_membership_is_not_deleted():
     address = f"/admin/organizations/user/{last.user_id}/delete/"
     assert superuser().post(address, {"post": "yes"}).status_code == 403
     assert Membership.objects.get() == last
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("switch", ["is_active", "is_staff"])
+def test_the_account_of_the_last_owner_is_not_turned_off(switch):
+    last = MembershipFactory(role=Role.OWNER, user__is_staff=True)
+    MembershipFactory(organization=last.organization, role=Role.OWNER, user__is_active=False)
+    admin = MembershipFactory(organization=last.organization, role=Role.ADMIN, user__is_staff=True)
+    root = superuser()
+
+    def turned_off(user):
+        given = dict.fromkeys({"is_active", "is_staff"} - {switch}, "on")
+        page = root.post(f"/admin/organizations/user/{user.pk}/change/", {"email": user.email, **given})
+        user.refresh_from_db()
+        return text(page), not getattr(user, switch)
+
+    said, off = turned_off(last.user)
+    assert f"{last.user} is the last owner of {last.organization}: make another member an owner first." in said
+    assert not off
+    assert turned_off(admin.user)[1]
+
+    MembershipFactory(organization=last.organization, role=Role.OWNER)
+    assert turned_off(last.user)[1]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_of_two_owners_turned_off_at_once_one_stays_on(monkeypatch):
+    organization = OrganizationFactory()
+    owners = [MembershipFactory(organization=organization, role=Role.OWNER).user for _ in range(2)]
+    meet_after(monkeypatch, (members, "_require_another_owner"))
+
+    def turn_off(user):
+        try:
+            with transaction.atomic():
+                members.require_owners_without(user)
+                User.objects.filter(pk=user.pk).update(is_active=False)
+        except Refusal as refusal:
+            return refusal.code
+        return "off"
+
+    assert sorted(at_once(*(partial(turn_off, user) for user in owners))) == ["last_owner", "off"]
+    assert User.objects.filter(is_active=True).count() == 1

@@ -12,6 +12,7 @@ from django.utils import timezone
 
 from kaanha.organizations import lockout
 from kaanha.organizations.models import AuditEntry, Role
+from kaanha.organizations.tasks import drop_ended_sessions
 from tests.contacts.threads import at_once
 from tests.factories import OrganizationFactory, UserFactory
 from tests.organizations.doors import ACCOUNT, LOGIN, PASSWORD, enter, person
@@ -271,6 +272,36 @@ def test_a_changed_password_ends_the_other_sessions():
 
     assert is_in(here)
     assert not is_in(there)
+    entry = AuditEntry.objects.get()
+    assert (entry.action, entry.actor_name) == ("user.password_changed", user.email)
+
+
+def test_wrong_old_passwords_count_like_failed_sign_ins():
+    user = person()
+    browser = enter(user).client
+    new = {"new_password1": "another long password", "new_password2": "another long password"}
+    for _ in range(4):
+        answer = browser.post("/admin/password_change/", {"old_password": "a guess", **new})
+        assert answer.status_code == 200
+        assert "That password is wrong." in text(answer)
+    assert browser.post("/admin/password_change/", {"old_password": "a guess", **new}).status_code == 429
+    assert browser.post("/admin/password_change/", {"old_password": PASSWORD, **new}).status_code == 429
+
+    user.refresh_from_db()
+    assert user.check_password(PASSWORD)
+    assert enter(user).status_code == 429
+    assert AuditEntry.objects.get().action == "user.sign_in_locked"
+
+
+def test_ended_sessions_are_dropped():
+    with time_machine.travel(NOON, tick=False) as clock:
+        ended = enter(person()).client
+        clock.shift(timedelta(hours=23))
+        lasting = enter(person()).client
+        assert drop_ended_sessions() == 0
+        clock.shift(timedelta(hours=1, seconds=1))
+        assert drop_ended_sessions() == 1
+        assert (is_in(ended), is_in(lasting)) == (False, True)
 
 
 def test_a_password_set_by_a_superuser_ends_all_sessions():
