@@ -104,7 +104,7 @@ def sentences(found: Consequences) -> Iterator[str]:
     )
     yield (
         "All rows stay. What people write is still kept, and whoever writes STOP is opted out. Only whoever runs this "
-        "installation can reopen the organization, or erase it."
+        "installation can reopen the organization."
     )
 
 

@@ -146,14 +146,16 @@ class OrganizationAdmin(OwnedAdmin):
         return redirect(self.url("reopen", object_id))
 
     def has_reopen_permission(self, request: HttpRequest, object_id: str | None = None) -> bool:
-        """Platform staff, where it is closed."""
-        row = self.get_object(request, str(object_id)) if request.user.is_superuser and object_id else None
-        return bool(request.user.is_superuser) and (row is None or row.closed_at is not None)
+        """Platform staff, where it is closed; what isn't found is said by the page behind the button."""
+        row = self.get_object(request, str(object_id)) if object_id else None
+        if row is None:
+            return bool(object_id) or bool(request.user.is_superuser)
+        return bool(request.user.is_superuser) and row.closed_at is not None
 
     def reopen_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        organization = self.found(request, object_id)
         if not request.user.is_superuser:
             raise PermissionDenied
-        organization = self.found(request, object_id)
 
         def reopen() -> str:
             closing.reopen(organization)
