@@ -20,7 +20,7 @@ from tests.matrix.routes import Route
 from tests.matrix.world import NEVER, World
 
 # Of each answer different, whoever is asked about.
-RESTLESS = {"X-Request-Id", "RateLimit-Remaining", "RateLimit-Reset", "Content-Length", "ETag"}
+RESTLESS = {"X-Request-Id", "RateLimit-Remaining", "RateLimit-Reset", "Content-Length", "ETag", "Expires"}
 # What is new with every answer: rows that it made, and times.
 NEW = re.compile(r"\b[a-z]{2,8}_[a-z2-7]{26}\b|\b20\d\d-\d\d-\d\dT[\d:.]+Z\b")
 WRITES = re.compile(r"\b(INSERT INTO|UPDATE (?!OF\b|SKIP\b|NOWAIT\b)|DELETE FROM|TRUNCATE)", re.IGNORECASE)
