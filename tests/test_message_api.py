@@ -8,7 +8,7 @@ import time_machine
 from kaanha.lib import pagination
 from kaanha.messaging import api, claiming, counting, holding, single, sweeping
 from kaanha.messaging.models import Dispatch, MarketingCap, Message
-from kaanha.organizations.models import Role
+from kaanha.organizations.models import AuditEntry, Role
 from kaanha.webhooks.models import Event
 from sequences.models import Revision, Step
 from tests.callers import Caller, error
@@ -244,10 +244,19 @@ def test_what_is_foreign_is_missing(caller, asha, sale):
     assert not Dispatch.objects.exists()
 
 
+def test_the_audit_log_says_which_key_sent_it_to_whom(caller, asha, sale):
+    message = send(caller, contactId=asha.public_id, templateId=sale.public_id).json()["id"]
+    assert send(caller, contactId=asha.public_id, templateId=TemplateFactory().public_id).status_code == 404
+
+    entry = AuditEntry.objects.get()
+    assert (entry.action, entry.object_id, entry.actor_kind) == ("message.sent", message, AuditEntry.ActorKind.KEY)
+    assert entry.details == {"contact": asha.public_id, "template": sale.public_id}
+
+
 def test_sending_costs_the_same_whatever_is_sent(caller, asha, update, django_assert_num_queries):
     # the key; the numbers, the template, the contact, what it is filled with; in a transaction in a transaction the
-    # dispatch, the message and the counters; the message
-    with django_assert_num_queries(13):
+    # dispatch, the message and the counters; the message, and the line of the audit log
+    with django_assert_num_queries(16):
         assert send(caller, phone=PHONE, template={"name": "order_update"}, variables=FILLED).status_code == 202
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
+from django.db import transaction
 from rest_framework import serializers
 
 from contacts import finding
@@ -19,6 +20,7 @@ from kaanha.lib.api_json import Body, Text, YesNo
 from kaanha.lib.pagination import NO_CURSOR, CursorQuery, Key
 from kaanha.messaging import single
 from kaanha.messaging.models import PUT_OFF, Dispatch, Message, MessageQuerySet, Status
+from kaanha.organizations import audit
 from kaanha.organizations.access import Area
 from kaanha.organizations.api import OwnedAPI
 from kaanha.organizations.models import Organization
@@ -209,7 +211,11 @@ class MessageAreaAPI(OwnedAPI):
         template, number = chosen(self.organization, said)
         contact = finding.contact(self.organization, public_id=said.get("contact_id"), phone=said.get("phone"))
         variables = said.get("variables", {})
-        return single.send(contact, kind=API, template=template, number=number, variables=variables, now=self.now)
+        with transaction.atomic():
+            asked: dict[str, Any] = {"template": template, "number": number, "variables": variables}
+            message = single.send(contact, kind=API, now=self.now, **asked)
+            audit.record("message.sent", message, contact=contact.public_id, template=template.public_id)
+        return message
 
     def listed(self, asked: dict[str, Any]) -> tuple[list[Message], str | None]:
         """The page that is asked for, and the cursor behind it."""
