@@ -1,14 +1,17 @@
 """`manage.py recount`."""
 
 import json
+from datetime import UTC, datetime
 
 import pytest
 from django.core.management import call_command
 
 from kaanha.lib.errors import Refusal
 from kaanha.messaging import counting
-from kaanha.messaging.models import DispatchCount
+from kaanha.messaging.models import DispatchCount, QuarterCount
 from tests.factories import BroadcastFactory, DispatchFactory, MessageFactory, TemplateFactory
+
+NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 
 pytestmark = pytest.mark.django_db
 
@@ -41,7 +44,11 @@ def test_all_means_also_what_no_broadcast_asked_for(drifted, capsys):
     other = DispatchFactory()
     DispatchCount.objects.create(dispatch=other, slot=0, failed=1)
 
-    assert recount(capsys, "--all") == {"counted": 2, "drifted": [drifted.public_id, other.public_id]}
+    QuarterCount.objects.create(organization=other.organization, at=NOW, error_code=-1, slot=1, sent=3)
+
+    names = [drifted.public_id, other.public_id, f"Home of {other.organization.slug}"]
+    assert recount(capsys, "--all") == {"counted": 4, "drifted": names}
+    assert not QuarterCount.objects.exists()
 
 
 def test_it_says_so_in_words(drifted, capsys):

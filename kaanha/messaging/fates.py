@@ -56,6 +56,8 @@ class Row:
     read_at: datetime | None
     failed_at: datetime | None
     closed_at: datetime | None
+    replied_at: datetime | None
+    organization_id: int
 
 
 def may(row: Row, target: Status) -> bool:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from typing import Any
 
 from django.db import connection, transaction
 
 from contacts import arriving, consent, tagging
 from contacts.models import ConsentSource
-from kaanha.messaging import customer_news, step_news
+from kaanha.messaging import customer_news, quarters, step_news
 from kaanha.messaging.models import REPLY_WINDOW, InboundMessage
 from kaanha.whatsapp.cloud_api.events import Inbound
 from kaanha.whatsapp.models import PhoneNumber
@@ -46,8 +47,19 @@ def attach_replies(messages: Sequence[Inbound], number: PhoneNumber) -> None:
         cursor.execute(_ANSWERED, [REPLY_WINDOW.total_seconds(), number.organization_id, wamids])
         answered = cursor.fetchall()
         cursor.execute(_REPLIED, [list(column) for column in zip(*answered, strict=True)] or [[], [], []])
-        step_news.tell([message for (message,) in cursor.fetchall()])
+        replied = cursor.fetchall()
+        step_news.tell([message for message, *_ in replied])
         cursor.execute(_REPLY_TO, [[inbound for inbound, *_ in answered], [message for _, message, _ in answered]])
+        _count([facts for _, first, *facts in replied if first])
+
+
+def _count(replied: Sequence[Sequence[Any]]) -> None:
+    """Count messages that got their first reply: (organization, kind, status, code, accepted and failed at) of each."""
+    difference = quarters.Difference()
+    for facts in replied:
+        known = dict(zip(_FACTS, facts, strict=True))
+        difference.changed(quarters.counted(**known, replied=False), quarters.counted(**known, replied=True))
+    difference.write()
 
 
 def _written(messages: Sequence[Inbound]) -> list[Inbound]:
@@ -115,11 +127,14 @@ WITH answered AS (
   SELECT message, min(at) AS at FROM unnest(%s::bigint[], %s::bigint[], %s::timestamptz[]) AS a (inbound, message, at)
   GROUP BY message
 ), locked AS MATERIALIZED (
-  SELECT m.id, a.at FROM messaging_message m JOIN answered a ON a.message = m.id
+  SELECT m.id, a.at, m.replied_at IS NULL AS first FROM messaging_message m JOIN answered a ON a.message = m.id
   WHERE m.replied_at IS NULL OR m.replied_at > a.at ORDER BY m.id FOR UPDATE OF m
 )
-UPDATE messaging_message m SET replied_at = locked.at FROM locked WHERE m.id = locked.id RETURNING m.id
+UPDATE messaging_message m SET replied_at = locked.at FROM locked WHERE m.id = locked.id
+RETURNING m.id, locked.first, m.organization_id, (SELECT kind FROM messaging_dispatch d WHERE d.id = m.dispatch_id),
+  m.status, m.error_code, m.accepted_at, m.failed_at
 """
+_FACTS = ("organization_id", "kind", "status", "error_code", "accepted_at", "failed_at")
 _REPLY_TO = """
 UPDATE messaging_inboundmessage i SET reply_to_id = a.message
 FROM unnest(%s::bigint[], %s::bigint[]) AS a (inbound, message) WHERE i.id = a.inbound

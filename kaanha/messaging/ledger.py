@@ -9,13 +9,13 @@ from datetime import datetime
 
 from django.db import connection, transaction
 
-from kaanha.messaging import caps, counting, customer_news, policy, step_news
+from kaanha.messaging import caps, counting, customer_news, policy, quarters, step_news
 from kaanha.messaging.fates import Row
 from kaanha.messaging.models import RECEIVED, WAITING, Status
 
 _LOADED = [field.name for field in fields(Row)]
 # What a change may write; `id` and the rest only identify.
-_KNOWN = ("id", "dispatch_id", "contact_id", "category", "kind", "attempt")
+_KNOWN = ("id", "dispatch_id", "contact_id", "category", "kind", "attempt", "replied_at", "organization_id")
 _WRITTEN = [name for name in _LOADED if name not in _KNOWN]
 _TYPES = {
     "status": "text",
@@ -35,7 +35,7 @@ def changing(ids: Collection[int], *, now: datetime, skip_locked: bool = False) 
     """The rows with these ids, locked in id order; what the body changes in them is written at its end.
 
     Caps, what sequences and customers are told, and counters follow from the change by themselves. Must be the last
-    thing of its transaction, which it opens; eight statements at the most, whatever the number of rows, and two more
+    thing of its transaction, which it opens; nine statements at the most, whatever the number of rows, and two more
     where a customer listens.
     """
     with transaction.atomic():
@@ -47,10 +47,12 @@ def changing(ids: Collection[int], *, now: datetime, skip_locked: bool = False) 
         _follow_with_caps(changed, before, now=now)
         step_news.tell([row.id for row in changed if row.status not in WAITING and row.status != before[row.id].status])
         customer_news.tell(changed, before, now=now)
-        difference = counting.Difference()
+        difference, by_quarter = counting.Difference(), quarters.Difference()
         for row in changed:
             difference.changed(row.dispatch_id, _weight(before[row.id]), _weight(row))
+            by_quarter.changed(_counted(before[row.id]), _counted(row))
         difference.write()
+        by_quarter.write()
 
 
 def _locked(ids: Collection[int], *, skip_locked: bool) -> dict[int, Row]:
@@ -61,6 +63,18 @@ def _locked(ids: Collection[int], *, skip_locked: bool) -> dict[int, Row]:
 
 def _weight(row: Row) -> counting.Vector:
     return counting.weight(row.status, accepted=row.accepted_at is not None)
+
+
+def _counted(row: Row) -> quarters.Counted:
+    return quarters.counted(
+        organization_id=row.organization_id,
+        kind=row.kind,
+        status=row.status,
+        error_code=row.error_code,
+        accepted_at=row.accepted_at,
+        failed_at=row.failed_at,
+        replied=row.replied_at is not None,
+    )
 
 
 def _write(rows: list[Row]) -> None:

@@ -299,6 +299,32 @@ class DispatchCount(models.Model):
         return f"{self.dispatch_id}/{self.slot}"
 
 
+class QuarterCount(models.Model):
+    """An organization's messages but tests, by the quarter of an hour in which Meta took them: what Home reads.
+
+    A quarter, because every timezone's hours and days begin at one. A message that Meta never took counts where it
+    failed. Those that failed stand in the rows of their `error_code`, the others in that of NO_CODE. `delivered` and
+    `read` are "at least". The sum over the slots counts; `quarters.recount` computes it anew from the ledger.
+    """
+
+    SLOTS = 4
+    NO_CODE = -1  # not failed, or for a reason that has no code
+
+    pk = models.CompositePrimaryKey("organization_id", "at", "error_code", "slot")
+    organization = models.ForeignKey(Organization, on_delete=models.CASCADE, related_name="+", db_index=False)
+    at = models.DateTimeField()
+    error_code = models.IntegerField()
+    slot = models.SmallIntegerField()
+    sent = models.BigIntegerField(default=0)
+    delivered = models.BigIntegerField(default=0)
+    read = models.BigIntegerField(default=0)
+    replied = models.BigIntegerField(default=0)
+    failed = models.BigIntegerField(default=0)
+
+    def __str__(self) -> str:
+        return f"{self.organization_id} at {self.at:%Y-%m-%d %H:%M}"
+
+
 class MarketingCap(models.Model):
     """One narrow row per contact: MARKETING is free again when `until <= now`, and to the message that holds it."""
 

@@ -178,6 +178,9 @@ def left_over(machine: Machine) -> Iterator[str]:
     troubled = machine.rows("SELECT problems FROM inbound_callback WHERE problems IS NOT NULL LIMIT 3")
     if troubled:
         yield f"callbacks could not be used: {troubled}"
+    told, true = machine.rows(_QUARTERS), machine.rows(_BY_CODE)
+    if told != true:
+        yield f"Home says (code, sent, delivered, read, replied, failed) {told}, the ledger {true}"
 
 
 _ROWS = """
@@ -186,4 +189,15 @@ SELECT m.id, m.contact_id, m.status, m.skip_reason, m.error_code, m.error_text, 
 FROM messaging_message m JOIN templates_app_messagetemplate t ON t.id = m.template_id
 LEFT JOIN messaging_marketingcap cap ON cap.contact_id = m.contact_id
 WHERE m.dispatch_id = %s ORDER BY m.id
+"""
+_QUARTERS = """
+SELECT error_code, sum(sent)::int, sum(delivered)::int, sum(read)::int, sum(replied)::int, sum(failed)::int
+FROM messaging_quartercount GROUP BY 1 HAVING sum(sent + failed) <> 0 ORDER BY 1
+"""
+_BY_CODE = """
+SELECT CASE m.status WHEN 'failed' THEN coalesce(m.error_code, -1) ELSE -1 END, count(m.accepted_at)::int,
+  (count(*) FILTER (WHERE m.status IN ('delivered', 'read')))::int, (count(*) FILTER (WHERE m.status = 'read'))::int,
+  count(m.replied_at)::int, (count(*) FILTER (WHERE m.status = 'failed'))::int
+FROM messaging_message m JOIN messaging_dispatch d ON d.id = m.dispatch_id
+WHERE d.kind <> 'test' AND (m.accepted_at IS NOT NULL OR m.status = 'failed') GROUP BY 1 ORDER BY 1
 """

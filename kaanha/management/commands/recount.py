@@ -1,4 +1,4 @@
-"""`manage.py recount`: the funnel's numbers, and of a sequence's steps, counted anew from the rows."""
+"""`manage.py recount`: the funnel's numbers, those of a sequence's steps and of Home, counted anew from the rows."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from django.core.management.base import CommandParser
 from broadcasts.models import Broadcast
 from kaanha.lib.commands import KaanhaCommand
 from kaanha.lib.errors import Refusal
-from kaanha.messaging import counting
+from kaanha.messaging import counting, quarters
 from kaanha.messaging.models import Dispatch
+from kaanha.organizations.models import Organization
 from sequences import finding, recounting
 from sequences.models import Sequence
 from sequences.publishing import dispatches
@@ -73,3 +74,5 @@ def _everything() -> Iterator[Counted]:
         yield (broadcast or dispatch).public_id, partial(counting.recount, dispatch.pk)
     for sequence in Sequence.objects.order_by("pk").iterator():
         yield sequence.public_id, partial(_sequence, sequence)
+    for organization in Organization.objects.order_by("pk").iterator():
+        yield f"Home of {organization.slug}", partial(quarters.recount, organization.pk)
