@@ -178,6 +178,12 @@ class ConsentChange(OwnedModel):
     by = models.ForeignKey(User, on_delete=models.SET_NULL, null=True, blank=True, related_name="+")
     at = models.DateTimeField()
 
+    class Meta:
+        indexes = [
+            # how many opted out since a day, on Home
+            models.Index(fields=["organization", "at"], name="consent_change_opt_outs", condition=Q(opted_in=False))
+        ]
+
     def __str__(self) -> str:
         return f"{'opted in' if self.opted_in else 'opted out'} by {self.get_source_display()}"
 

@@ -1,17 +1,14 @@
 """The admin as a whole: nothing of another organization anywhere, the home page, what only superusers see."""
 
-from datetime import timedelta
-
 import pytest
 from django.contrib import admin
 from django.contrib.staticfiles import finders
 from django.test import Client
 from django.utils import timezone
 
-from broadcasts.models import Broadcast, Status
+from broadcasts.models import Broadcast
 from contacts.models import AutoTagRule, Contact, Import, Tag
 from kaanha.inbound.models import Callback
-from kaanha.messaging import counting
 from kaanha.messaging.models import Message
 from kaanha.organizations import audit
 from kaanha.organizations.models import APIKey, AuditEntry, Membership, Organization, Role
@@ -218,56 +215,6 @@ def test_home_shows_the_first_steps_until_a_broadcast_has_gone_out():
     assert [step["done"] for step in owner.get("/admin/").context["steps"]] == [True, True, True, False]
     BroadcastFactory(organization=shop, dispatch=DispatchFactory(organization=shop))
     assert owner.get("/admin/").context["steps"] == []
-
-
-def test_home_sums_the_last_30_days_of_the_own_organization():
-    shop = OrganizationFactory()
-    recent, old = DispatchFactory(organization=shop), DispatchFactory(organization=shop)
-    foreign = DispatchFactory()
-    for dispatch in (recent, old, foreign):
-        MessageFactory(
-            organization=dispatch.organization,
-            dispatch=dispatch,
-            status="read",
-            due_at=None,
-            accepted_at=timezone.now(),
-        )
-        counting.recount(dispatch.pk)
-    type(old).objects.filter(pk=old.pk).update(created_at=timezone.now() - timedelta(days=31))
-
-    tiles = signed_in(shop).get("/admin/").context["tiles"]
-    assert tiles[:3] == [
-        ("Total Sent", 1, ""),
-        ("Delivered", 1, "100% of those sent"),
-        ("Read", 1, "100% of those delivered"),
-    ]
-
-
-def test_home_lists_what_runs_and_what_needs_a_person():
-    shop = OrganizationFactory()
-    now = timezone.now()
-    BroadcastFactory(organization=shop, name="Tomorrow", status=Status.SCHEDULED, scheduled_at=now + timedelta(days=1))
-    BroadcastFactory(
-        organization=shop,
-        name="Held",
-        status=Status.PAUSED,
-        pause_reason="template",
-        status_detail="It is paused.",
-        paused_at=now,
-    )
-    BroadcastFactory(organization=shop, name="By itself", status=Status.PAUSED, paused_at=now, resume_at=now)
-    BroadcastFactory(organization=shop, name="Done", status=Status.COMPLETED, completed_at=now)
-    BroadcastFactory(name="Foreign", status=Status.PAUSED, paused_at=now)
-    rejected = TemplateFactory(organization=shop, name="bad", status="REJECTED", rejected_reason="ABUSIVE_CONTENT")
-    BroadcastFactory(organization=shop, name="Draft", template=rejected)
-    TemplateFactory(organization=shop, name="unused", status="REJECTED")
-
-    context = signed_in(shop).get("/admin/").context
-    assert {line["broadcast"].name for line in context["open_broadcasts"]} == {"Held", "By itself", "Tomorrow"}
-    assert [(need["title"], need["sentence"]) for need in context["needs"]] == [
-        ("Held", "Trouble with the template. It is paused."),
-        ("bad (en_US)", "Rejected. ABUSIVE_CONTENT"),
-    ]
 
 
 def test_home_of_an_agent_shows_no_numbers():

@@ -113,7 +113,7 @@ def test_tests_count_nowhere(queue, number):
 
 @pytest.mark.parametrize("seed", range(4))
 def test_shuffled_and_repeated_receipts_leave_what_a_recount_finds(queue, number, seed):
-    chance = random.Random(seed)  # noqa: S311
+    chance = random.Random(seed)
     messages = queue(12)
     found = [
         receipt(message, status, NOW + timedelta(minutes=chance.randrange(90)))
