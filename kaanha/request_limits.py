@@ -10,7 +10,6 @@ from http import HTTPStatus
 
 from django.conf import settings
 from django.core.exceptions import RequestDataTooBig, SuspiciousOperation, TooManyFieldsSent, TooManyFilesSent
-from django.core.paginator import InvalidPage
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
 from django.template.loader import render_to_string
 
@@ -52,18 +51,6 @@ def too_much(request: HttpRequest) -> HttpResponse:
     context = {"title": "Too much at once", "sentence": f"{sentence} Send less, or use a command or the API."}
     page = render_to_string("error.html", context, request)
     return HttpResponse(page, status=HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
-
-
-def found_page(view: Callable[[HttpRequest], HttpResponse]) -> Callable[[HttpRequest], HttpResponse]:
-    """The theme's view, with 404 for a page of its results that isn't there."""
-
-    def inner(request: HttpRequest) -> HttpResponse:
-        try:
-            return view(request)
-        except InvalidPage as error:
-            raise Http404 from error
-
-    return inner
 
 
 def _length(request: HttpRequest) -> int:

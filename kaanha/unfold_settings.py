@@ -50,6 +50,8 @@ UNFOLD: dict[str, Any] = {
         },
     },
     "SIDEBAR": {
+        "show_search": True,
+        "command_search": True,
         "navigation": [
             {
                 "items": [

@@ -1,23 +1,18 @@
 """Every address of the web process."""
 
-from typing import Any
-
 from django.contrib import admin
 from django.urls import include, path
 from django.views.generic import RedirectView
 
-from kaanha import api, health
+from kaanha import api, health, palette
 from kaanha.inbound import views as inbound
 from kaanha.organizations import invitation_views
 from kaanha.organizations import views as people
-from kaanha.request_limits import found_page
-
-site: Any = admin.site  # the theme's, which searches
 
 urlpatterns = [
     path("", RedirectView.as_view(pattern_name="admin:index")),
     path("admin/system/", admin.site.admin_view(health.system), name="system"),
-    path("admin/search/", found_page(site.admin_view(site.search))),
+    path("admin/search/", admin.site.admin_view(palette.search)),
     path("admin/login/", people.SignIn.as_view(), name="sign_in"),
     path("admin/login/code/", people.code, name="sign_in_code"),
     path("admin/password_change/", admin.site.admin_view(people.ChangePassword.as_view()), name="change_password"),

@@ -175,7 +175,7 @@ OPEN: dict[str, Open] = {
     "/api/docs": Open(Who.ANYBODY, "The page that shows the document."),
     "/admin/system/": Open(Who.SUPERUSERS, "The processes of the installation."),
     "/admin/": Open(Who.SIGNED_IN, "Home, in numbers of the organization that the member works in."),
-    "/admin/search/": Open(Who.SIGNED_IN, "Searches the models that the member may view."),
+    "/admin/search/": Open(Who.SIGNED_IN, "Finds pages and rows that the member may view, of the own organization."),
     "/admin/login/": Open(Who.ANYBODY, "Signing in."),
     "/admin/login/code/": Open(Who.ANYBODY, "The second step of signing in; leads back where the first wasn't done."),
     "/admin/account/": Open(Who.SIGNED_IN, "The own account."),

@@ -20,7 +20,7 @@ GROUP BY 1, 2, 3
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("messaging", "0006_list_and_test_messages"),
+        ("messaging", "0007_count_held_and_replied"),
         ("organizations", "0001_initial"),
     ]
 
