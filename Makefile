@@ -5,10 +5,10 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test chaos fuzz lint lock clean
+.PHONY: help demo run test test-browser chaos fuzz lint lock clean
 
 help:  ## list these commands
-	@sed -n 's/^\([a-z]*\):.*  ## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 14
+	@sed -n 's/^\([a-z-]*\):.*  ## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
 
 demo: .venv/.ready  ## send real broadcasts to a simulated WhatsApp and show what became of them
 	@$(BIN)/python manage.py demo
@@ -24,6 +24,9 @@ test: .venv/.ready  ## run all tests on real PostgreSQL and Redis
 	$(BIN)/python -m pytest -q $(ALONE) || failed=1; \
 	$(BIN)/python -m pytest -q -n auto --maxprocesses 8 --dist loadscope $(ALONE:%=--ignore=%) || failed=1; \
 	exit $$failed
+
+test-browser: .venv/.ready-browser  ## use the whole product in a real Chromium, the one found or named in CHROMIUM
+	$(BIN)/python -m pytest -q tests/browser $(ARGS)
 
 chaos: .venv/.ready  ## kill parts of a working Kaanha for nine minutes and count what is wrong (ARGS="--seed 7 --minutes 3")
 	@$(BIN)/python -m tests.scenarios.chaos $(ARGS)
@@ -44,6 +47,8 @@ lock:  ## choose the newest allowed versions of all dependencies (needs uv)
 		--extra local --extra dev pyproject.toml -o requirements-dev.lock
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header \
 		--constraint requirements-dev.lock pyproject.toml -o requirements.lock
+	uv pip compile -q --upgrade --universal --python-version 3.11 --generate-hashes --no-header \
+		--constraint requirements-dev.lock --group pyproject.toml:browser -o requirements-browser.lock
 
 clean:  ## remove .venv, .data with its databases, and caches
 	$(PYTHON) -m kaanha.servers --remove
@@ -59,4 +64,9 @@ clean:  ## remove .venv, .data with its databases, and caches
 	@echo "Installing the dependencies into .venv …"
 	@$(PYTHON) -m venv .venv
 	@$(BIN)/python -m pip --disable-pip-version-check --no-input install -qq --require-hashes -r requirements-dev.lock
+	@touch $@
+
+.venv/.ready-browser: .venv/.ready requirements-browser.lock
+	@echo "Installing Playwright into .venv …"
+	@$(BIN)/python -m pip --disable-pip-version-check --no-input install -qq --require-hashes -r requirements-browser.lock
 	@touch $@

@@ -293,7 +293,7 @@ class BroadcastAdmin(OwnedAdmin):
         sentence = (
             f"The remaining {waiting:,} people get their message; who opted out in the meantime doesn't."
             if broadcast.dispatch_id
-            else "It goes to everybody who holds its tags when it starts."
+            else f"{_at_once(broadcast)} It goes to everybody who holds its tags when it starts."
         )
         return self.confirmed(request, broadcast, resume, title="Resume", sentences=[sentence], button="Resume")
 
@@ -346,6 +346,13 @@ def _launch(broadcast: Broadcast, *, later: bool) -> str:
             raise Refusal("It has no time yet: give the draft a date and a time first.", code="no_time")
         launch.schedule(broadcast, at=broadcast.scheduled_at, now=timezone.now())
     return f"{broadcast.name} goes out on {moment(broadcast.scheduled_at)}."
+
+
+def _at_once(broadcast: Broadcast) -> str:
+    """When it starts once it is resumed: a time that it was scheduled for counts no more."""
+    if broadcast.scheduled_at is None or broadcast.scheduled_at <= timezone.now():
+        return "It starts at once."
+    return f"It starts at once, not only on {moment(broadcast.scheduled_at)}."
 
 
 def filled(broadcast: Broadcast, contacts: list[Contact]) -> SafeString:
