@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test test-browser chaos fuzz lint lock clean
+.PHONY: help demo run test test-browser screenshots chaos fuzz lint lock clean
 
 help:  ## list these commands
 	@sed -n 's/^\([a-z-]*\):.*  ## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -27,6 +27,9 @@ test: .venv/.ready  ## run all tests on real PostgreSQL and Redis
 
 test-browser: .venv/.ready-browser  ## use the whole product in a real Chromium, the one found or named in CHROMIUM
 	$(BIN)/python -m pytest -q tests/browser $(ARGS)
+
+screenshots: .venv/.ready-browser  ## take the README's pictures anew, of a store with the sample data
+	$(BIN)/python -m pytest -q tests/browser/screenshots.py
 
 chaos: .venv/.ready  ## kill parts of a working Kaanha for nine minutes and count what is wrong (ARGS="--seed 7 --minutes 3")
 	@$(BIN)/python -m tests.scenarios.chaos $(ARGS)

@@ -26,7 +26,7 @@ try:
     from tests.browser.windows import Window
 except ModuleNotFoundError as missing:
     lacking = f"{missing.name} is not installed: make test-browser installs it"
-    collect_ignore_glob = ["test_*.py"]
+    collect_ignore_glob = ["test_*.py", "screenshots.py"]
 else:
     lacking = "" if CHROMIUM else "there is no Chromium here: install one, or name it in CHROMIUM"
 

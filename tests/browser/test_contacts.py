@@ -23,7 +23,7 @@ def welcome(shop):
         "id": "hello",
         "type": "message",
         "template": shop.templates["order_update"].public_id,
-        "variables": {"body.1": {"field": "contact.first_name"}, "body.2": {"text": "your order"}},
+        "variables": {"body.1": {"field": "first_name"}, "body.2": {"text": "your order"}},
     }
     sequence = SequenceFactory(organization=shop.organization, phone_number=shop.number, name="Welcome", draft=[step])
     publishing.activate(sequence, now=timezone.now())
