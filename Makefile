@@ -16,8 +16,8 @@ demo: .venv/.ready  ## send real broadcasts to a simulated WhatsApp and show wha
 run: .venv/.ready  ## run everything until Ctrl-C and print where to sign in
 	@$(BIN)/python manage.py run
 
-# Tests of whole processes and of a pace have the machine to themselves; the others share its cores.
-ALONE := tests/scenarios tests/test_processes.py tests/lib/test_pacing.py
+# Tests of whole processes, and of how long something takes, have the machine to themselves; the others share its cores.
+ALONE := tests/scenarios tests/test_processes.py tests/test_beat.py tests/lib/test_outward_http.py tests/lib/test_pacing.py
 
 test: .venv/.ready  ## run all tests on real PostgreSQL and Redis
 	@failed=0; \

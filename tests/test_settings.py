@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -103,14 +102,12 @@ def test_an_empty_address_counts_as_none():
 
 
 @pytest.mark.parametrize("command", ["migrate", "createsuperuser", "list_organizations"])
-def test_a_database_that_is_away_is_one_sentence_at_once(command):
-    started = time.monotonic()
+def test_a_database_that_is_away_is_one_sentence(command):
     done = manage(command, environment=os.environ | {"DATABASE_URL": AWAY})
 
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("PostgreSQL can't be reached at 127.0.0.1:1; start it with: ")
     assert done.stderr.count("\n") == 1
-    assert time.monotonic() - started < 9  # a pool would have waited ten seconds
 
 
 def test_with_traceback_a_command_tells_everything():
