@@ -298,7 +298,8 @@ def test_whatsapp_is_connected_by_hand_and_templates_are_synced(cloud_api):
     assert "access token" in text(owner.post("/admin/whatsapp/businessaccount/add/", fields))
     assert not BusinessAccount.objects.exists()
 
-    shown = owner.post("/admin/whatsapp/businessaccount/add/", {**fields, "access_token": "sim-access-token"})
+    right = {**fields, "access_token": "sim-access-token"}
+    shown = owner.post("/admin/whatsapp/businessaccount/add/", right, follow=True)
     account = BusinessAccount.objects.get()
     assert account.organization == shop
     assert account.app.callback_url in text(shown)

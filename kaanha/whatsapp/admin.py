@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from django import forms
-from django.contrib import admin
+from django.contrib import admin, messages
+from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
 from django.utils.safestring import SafeString
-from unfold.decorators import display
+from unfold.decorators import action, display
 from unfold.widgets import UnfoldAdminPasswordWidget, UnfoldAdminTextInputWidget
 
 from kaanha.lib.errors import Refusal
 from kaanha.organizations import audit
 from kaanha.organizations.access import Area
 from kaanha.organizations.owned_admin import OwnedAdmin, OwnedForm, ReadOnlyAdmin, SuperuserAdmin, chip, moment
+from kaanha.whatsapp import checking
 from kaanha.whatsapp.connecting import Connection, Credentials, connect
 from kaanha.whatsapp.models import BusinessAccount, MetaApp, PhoneNumber
 
@@ -67,6 +71,7 @@ class BusinessAccountAdmin(OwnedAdmin):
 
     area = Area.SETTINGS
     audited = "credentials.changed"
+    actions_detail = ("set_up_button",)
     form = AccountForm
     list_display = ("__str__", "waba_id", "portfolio", "messaging_limit", "connected")
     list_select_related = ("portfolio",)
@@ -94,8 +99,9 @@ class BusinessAccountAdmin(OwnedAdmin):
 
             if self.attempt(request, act):
                 self.log_addition(request, made[0].account, "Connected.")
-                shown = {"connection": made[0], "back": self.url("changelist")}
-                return self.page(request, "kaanha/connected.html", title="WhatsApp is connected", **shown)
+                for warning in made[0].warnings:
+                    messages.warning(request, warning)
+                return redirect(self.url("set_up", made[0].account.pk))
         asked = {
             "form": form,
             "button": "Connect",
@@ -103,6 +109,22 @@ class BusinessAccountAdmin(OwnedAdmin):
             "sentences": ["Meta is asked first: nothing is written unless all of this is right."],
         }
         return self.page(request, "kaanha/form.html", title="Connect a WhatsApp account", **asked)
+
+    def own_pages(self) -> dict[str, tuple[str, Callable[..., HttpResponse]]]:
+        return {"set_up": ("<path:object_id>/set-up/", self.set_up_view)}
+
+    def set_up_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """What to enter at Meta, step by step, and on POST whether it all works."""
+        account = self.found(request, object_id)
+        if not self.has_change_permission(request):
+            raise PermissionDenied
+        answers = checking.check(account) if request.method == "POST" else [checking.callbacks(account)]
+        shown = {"app": account.app, "answers": answers, "back": self.url("change", account.pk)}
+        return self.page(request, "kaanha/whatsapp_set_up.html", title=f"Set up {account}", **shown)
+
+    @action(description="Set-up and test", url_path="set-up-button", permissions=["change"])
+    def set_up_button(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        return redirect(self.url("set_up", object_id))
 
     @display(description="Messaging limit")
     def messaging_limit(self, account: BusinessAccount) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from django.db import transaction
+from django.db import IntegrityError, transaction
 
 from kaanha.lib.errors import Refusal
 from kaanha.organizations import audit
@@ -109,12 +109,19 @@ def connect(
     found = _ask(credentials, phone_number_ids) if check else Found(numbers={id_: {} for id_ in phone_number_ids})
     if not found.numbers:
         raise Refusal("No phone number to connect: name one with --phone-number-id.", code="phone_number_not_found")
-    _refuse_foreign(organization, credentials.waba_id, list(found.numbers))
-    with transaction.atomic():
-        written = _write(organization, credentials, found, throughput=throughput)
-        numbers = [number.phone_number_id for number in written.numbers]
-        audit.record("credentials.changed", written.account, fields=["access_token"], numbers=numbers)
-        return written
+    try:
+        with transaction.atomic():
+            written = _write(organization, credentials, found, throughput=throughput)
+            numbers = [number.phone_number_id for number in written.numbers]
+            audit.record("credentials.changed", written.account, fields=["access_token"], numbers=numbers)
+            return written
+    except IntegrityError as error:  # somebody was a moment faster, and the database let only one of us have it
+        _refuse_foreign(organization, credentials.waba_id, list(found.numbers))
+        raise Refusal(
+            f"WhatsApp account {credentials.waba_id} was being connected twice at once. Look whether it is connected "
+            "now, and try again if it isn't.",
+            code="account_taken",
+        ) from error
 
 
 def _refuse_foreign(organization: Organization, waba_id: str, phone_number_ids: Sequence[str]) -> None:
@@ -178,6 +185,8 @@ def _or_warn(found: Found, subject: str, ask: Any, otherwise: Any) -> Any:
 
 def _write(organization: Organization, credentials: Credentials, found: Found, *, throughput: int | None) -> Connection:
     app = _write_app(credentials)
+    # Again, the app locked: while Meta was asked another organization may have connected it.
+    _refuse_foreign(organization, credentials.waba_id, list(found.numbers))
     account = _write_account(organization, app, credentials, found)
     numbers = [_write_number(account, number, said, throughput) for number, said in found.numbers.items()]
     for number, said in found.numbers.items():

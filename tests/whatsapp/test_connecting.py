@@ -11,10 +11,12 @@ import pytest
 from django.core.management import call_command
 
 from kaanha.lib.errors import Refusal
+from kaanha.whatsapp import connecting
 from kaanha.whatsapp.cloud_api.graph import Graph
 from kaanha.whatsapp.connecting import Credentials, connect
 from kaanha.whatsapp.models import BusinessAccount, MetaApp, PhoneNumber, Portfolio
-from tests.factories import BusinessAccountFactory, OrganizationFactory, PhoneNumberFactory
+from tests.contacts.threads import at_once, meet_after
+from tests.factories import BusinessAccountFactory, MetaAppFactory, OrganizationFactory, PhoneNumberFactory
 
 pytestmark = pytest.mark.django_db
 WABA, FIRST, SECOND = "300000000000001", "200000000000001", "200000000000002"
@@ -206,6 +208,31 @@ def test_an_account_of_another_organization_is_refused(organization, cloud_api):
 
     assert refusal.value.code == "account_taken"
     assert BusinessAccount.objects.get().access_token == "theirs"
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["app known", "app new"])
+@pytest.mark.django_db(transaction=True)
+def test_of_two_organizations_that_connect_one_account_at_once_one_gets_it(monkeypatch, known):
+    """The other gets a sentence. Without the second look under the lock, it took the account from the first."""
+    if known:
+        MetaAppFactory(app_id="400000000000001", secret="sim_secret")
+    shops = [OrganizationFactory(), OrganizationFactory()]
+    found = connecting.Found(numbers={FIRST: {}})
+    monkeypatch.setattr(connecting, "_ask", lambda *_: found)
+    meet_after(monkeypatch, (connecting, "_refuse_foreign"))
+
+    def take(shop):
+        try:
+            return connect(shop, credentials()).account.organization_id
+        except Refusal as refusal:
+            return str(refusal)
+
+    results = at_once(*(lambda shop=shop: take(shop) for shop in shops))
+    account = BusinessAccount.objects.get()
+    assert sorted(map(str, results)) == sorted(
+        [str(account.organization_id), f"WhatsApp account {WABA} is connected to another organization."]
+    )
+    assert PhoneNumber.objects.get().organization_id == account.organization_id
 
 
 @pytest.mark.parametrize("wanted", [[], [SECOND]])

@@ -93,6 +93,19 @@ class Graph:
                 raise
             return self._get(waba_id, fields="id,name")
 
+    def proven_account(self, waba_id: str, proof: str) -> dict[str, Any]:
+        """Id and name; refused where `proof` wasn't made with the secret of the token's app ("Securing API calls")."""
+        return self._get(waba_id, fields="id,name", appsecret_proof=proof)
+
+    def token(self, token: str) -> dict[str, Any]:
+        """What a token is and may do: is_valid, app_id, scopes."""
+        found = self._get("debug_token", input_token=token).get("data")
+        return found if isinstance(found, dict) else {}
+
+    def subscribed_apps(self, waba_id: str) -> list[dict[str, Any]]:
+        """The apps that receive the account's callbacks."""
+        return list(self._pages(f"{waba_id}/subscribed_apps"))
+
     def templates(self, waba_id: str, *, name: str | None = None) -> Iterator[dict[str, Any]]:
         """Every template of an account, or those whose name contains `name`; complete unless it raises."""
         return self._pages(f"{waba_id}/message_templates", fields=TEMPLATE_FIELDS, name=name)
