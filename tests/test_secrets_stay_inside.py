@@ -111,7 +111,10 @@ def test_no_page_and_no_answer_shows_a_secret():
         if "logout" not in address:
             page = root.get(address, follow=True)
             seen += page.status_code == 200
-            assert told(page.getvalue().decode(), caller.text, caller.key.digest) == [], address
+            shown = page.getvalue().decode()
+            if address.endswith("/set-up/"):  # what has to be entered at Meta, and nothing else
+                shown = shown.replace(VERIFY, "")
+            assert told(shown, caller.text, caller.key.digest) == [], address
     for name in LISTS:
         assert told(caller.get(f"/api/{name}").content.decode(), caller.text, caller.key.digest) == [], name
     assert seen > 120
