@@ -112,7 +112,7 @@ def test_no_page_and_no_answer_shows_a_secret():
             page = root.get(address, follow=True)
             seen += page.status_code == 200
             shown = page.getvalue().decode()
-            if address.endswith("/set-up/"):  # what has to be entered at Meta, and nothing else
+            if "/set-up" in address:  # what has to be entered at Meta, and nothing else
                 shown = shown.replace(VERIFY, "")
             assert told(shown, caller.text, caller.key.digest) == [], address
     for name in LISTS:
