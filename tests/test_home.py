@@ -67,8 +67,13 @@ def test_numbers_are_of_whole_days_in_the_organizations_zone(shop):
     count(shop, NOW, code=131026, sent=10, failed=10)
     count(shop, NOW, code=QuarterCount.NO_CODE, failed=2)
     count(OrganizationFactory(), midnight, sent=5)
-    person = ContactFactory(organization=shop)
-    for at, opted_in in ((midnight, False), (midnight, True), (midnight - timedelta(seconds=1), False)):
+    twice, earlier, never = (ContactFactory(organization=shop) for _ in range(3))
+    before = midnight - timedelta(seconds=1)
+    for person, at, opted_in in (
+        *((twice, before, True), (twice, midnight, False), (twice, midnight, True), (twice, midnight, False)),
+        *((earlier, before, True), (earlier, before, False)),
+        (never, midnight, False),
+    ):
         ConsentChange.objects.create(organization=shop, contact=person, opted_in=opted_in, source="inbound", at=at)
 
     found = numbers(shop, days=7)
