@@ -26,7 +26,7 @@ from kaanha.lib.errors import Refusal
 from kaanha.messaging import counting
 from kaanha.messaging.counting import Funnel
 from kaanha.messaging.models import SkipReason
-from kaanha.messaging.policy import Addressee, is_marketing
+from kaanha.messaging.policy import Addressee
 from kaanha.messaging.variable_forms import mapped_bubble
 from kaanha.organizations.access import Area
 from kaanha.organizations.owned_admin import OwnedAdmin, chip, moment
@@ -188,8 +188,13 @@ class BroadcastAdmin(OwnedAdmin):
         broadcast = self._draft(request, object_id)
         if isinstance(broadcast, HttpResponse):
             return broadcast
-        seen = audience.preview(broadcast)
-        context = {"preview": seen, "problems": preflight.problems(broadcast), "bubble": filled(broadcast, seen.first)}
+        seen = audience.preview(broadcast, now=timezone.now())
+        context = {
+            "preview": seen,
+            "judged": judged(broadcast, seen),
+            "problems": preflight.problems(broadcast),
+            "bubble": filled(broadcast, seen.first),
+        }
         return self.page(
             request, "kaanha/broadcast_review.html", title="Preview recipients", original=broadcast, **context
         )
@@ -203,12 +208,14 @@ class BroadcastAdmin(OwnedAdmin):
         if request.method == "POST":
             self.attempt(request, lambda: _launch(broadcast, later="_schedule" in request.POST), row=broadcast)
             return redirect(self.url("change", broadcast.pk))
+        seen = audience.preview(broadcast, now=timezone.now())
         context = {
-            "total": audience.recipients(broadcast).count(),
+            "preview": seen,
+            "total": seen.total,
+            "judged": judged(broadcast, seen),
             "problems": preflight.problems(broadcast),
             "at": moment(broadcast.scheduled_at) if broadcast.scheduled_at else "",
             "zone": broadcast.organization.timezone,
-            "marketing": is_marketing(broadcast.template.category),
             "ahead": Broadcast.objects.of(broadcast.organization_id).filter(status__in=RUNNING).first(),
         }
         return self.page(request, "kaanha/broadcast_confirm.html", title="Confirm", original=broadcast, **context)
@@ -365,6 +372,11 @@ def filled(broadcast: Broadcast, contacts: list[Contact]) -> SafeString:
     except (Refusal, rendering.MissingVariable):
         logger.debug("Broadcast %s can't be filled for its first recipient", broadcast.pk)
     return mapped_bubble(template, broadcast.variables)
+
+
+def judged(broadcast: Broadcast, seen: audience.Preview) -> str:
+    """For when the preview is judged, in words."""
+    return f"goes out on {moment(seen.at)}" if seen.at == broadcast.scheduled_at else "went out now"
 
 
 def _values(contact: Contact) -> dict[str, str]:

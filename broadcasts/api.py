@@ -19,7 +19,7 @@ from broadcasts.models import Broadcast, PauseReason, Status, Trial
 from contacts import finding
 from contacts.api import Tags
 from kaanha.lib import local_time, pagination, spreadsheets
-from kaanha.lib.api_json import Body, Nothing, Text
+from kaanha.lib.api_json import Body, Nothing, Text, camel
 from kaanha.lib.errors import Refusal
 from kaanha.lib.openapi import described, page_of
 from kaanha.lib.pagination import PageQuery
@@ -193,12 +193,20 @@ class StatsShown(StandingShown):
 
 
 class LeftOutShown(Body):
-    opted_out = serializers.IntegerField()
+    """Who holds a tag and stays out. Each person counts once, for the first of these that holds."""
+
+    excluded_tag = serializers.IntegerField()
+    opted_out = serializers.IntegerField(help_text="Opted out, or never opted in.")
     without_phone = serializers.IntegerField()
+    marketing_opted_out = serializers.IntegerField(help_text="Told WhatsApp to stop your marketing.")
+    country_blocked = serializers.IntegerField(help_text="Meta delivers no marketing to their country.")
+    frequency_cap = serializers.IntegerField(help_text="Had a marketing message in the 24 hours before.")
+    missing_variable = serializers.IntegerField(help_text="Have no value for a variable, or one that is too long.")
 
 
 class PreviewShown(Body):
-    total = serializers.IntegerField()
+    at = serializers.DateTimeField(help_text="For when it is judged: now, or when it is scheduled.")
+    total = serializers.IntegerField(help_text="How many really get it, if nothing changes until then.")
     recipients = ContactNamed(many=True, help_text="The first ten.")
     left_out = LeftOutShown()
     problems = serializers.ListField(child=Text(), help_text="What keeps it from being sent, each in a sentence.")
@@ -366,13 +374,17 @@ class PreviewAPI(BroadcastAreaAPI):
 
     @described("broadcasts_preview", answers={200: PreviewShown}, errors=(404, 409))
     def get(self, request: Request, broadcast: str) -> Response:
-        """Who would get it now, who stays out, and what keeps it from being sent. 409 once it has begun."""
+        """Who would get it, who stays out and why, and what keeps it from being sent. 409 once it has begun."""
         found = self.broadcast(broadcast)
         if found.dispatch_id is not None:
             raise Refusal("This broadcast has begun. Its people are under /recipients.", code="wrong_status")
-        seen = audience.preview(found)
-        left_out = {"optedOut": seen.opted_out, "withoutPhone": seen.without_phone}
-        told = {"total": seen.total, "recipients": [contact_named(one) for one in seen.first], "leftOut": left_out}
+        seen = audience.preview(found, now=self.now)
+        told = {
+            "at": seen.at,
+            "total": seen.total,
+            "recipients": [contact_named(one) for one in seen.first],
+            "leftOut": {camel(reason.value): count for reason, count in seen.left_out.items()},
+        }
         return Response({**told, "problems": preflight.problems(found)})
 
 

@@ -6,7 +6,10 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from django.db import connection
+from django.db.models import Count
 
+from broadcasts import leaving_out
+from broadcasts.leaving_out import LeftOut
 from broadcasts.models import Broadcast
 from contacts.models import Contact, ContactQuerySet
 from kaanha.messaging import counting
@@ -17,28 +20,40 @@ FIRST = 10
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """The first recipients and how many there are; `without_phone` hold a tag but can't be addressed."""
+    """Who would get it `at` a time: the first of them, how many there are, and how many stay out for each reason."""
 
+    at: datetime
     total: int
     first: list[Contact]
-    opted_out: int
-    without_phone: int
+    left_out: dict[LeftOut, int]
+
+    @property
+    def reasons(self) -> list[tuple[str, int]]:
+        """The reasons for which anybody stays out, in words."""
+        return [(str(reason.label), count) for reason, count in self.left_out.items() if count]
 
 
 def recipients(broadcast: Broadcast) -> ContactQuerySet:
-    """Contacts that the broadcast would go to now."""
-    return _tagged(broadcast).reachable().with_phone()
+    """Contacts for each of whom a launch would make a message now; what is judged in the claim may still skip it."""
+    chosen = _tagged(broadcast).reachable().with_phone()
+    excluded = list(broadcast.excluded_tags.values_list("pk", flat=True))
+    return chosen.tagged_none(excluded) if excluded else chosen
 
 
-def preview(broadcast: Broadcast) -> Preview:
-    """What a launch would freeze if it came now, and who holds a tag but stays out. Four queries."""
-    everybody = recipients(broadcast)
-    tagged = _tagged(broadcast).active()
+def preview(broadcast: Broadcast, *, now: datetime) -> Preview:
+    """Who would really get it now, or at its time where that is ahead, and who holds a tag but stays out. Four queries.
+
+    Judged as a claim would: what is promised here is what is handed to Meta, as long as nothing changes until then.
+    """
+    at = max(now, broadcast.scheduled_at or now)
+    judged = _tagged(broadcast).active().annotate(left_out=leaving_out.reason(broadcast, at=at))
+    counted = dict(judged.order_by().values_list("left_out").annotate(rows=Count("pk")))
+    total = counted.get("", 0)
     return Preview(
-        total=everybody.count(),
-        first=list(everybody.order_by("pk")[:FIRST]),
-        opted_out=tagged.filter(opted_in=False).count(),
-        without_phone=tagged.filter(opted_in=True, phone=None).count(),
+        at=at,
+        total=total,
+        first=list(judged.filter(left_out="").order_by("pk")[:FIRST]) if total else [],
+        left_out={reason: counted.get(reason, 0) for reason in LeftOut},
     )
 
 
@@ -58,10 +73,9 @@ def freeze(broadcast: Broadcast, dispatch: Dispatch, *, now: datetime) -> int:
 
 
 def _tagged(broadcast: Broadcast) -> ContactQuerySet:
+    """The holders of its tags, the excluded ones, too."""
     contacts: ContactQuerySet = Contact.objects.of(broadcast.organization_id)
-    chosen = contacts.tagged_any(list(broadcast.tags.values_list("pk", flat=True)))
-    excluded = list(broadcast.excluded_tags.values_list("pk", flat=True))
-    return chosen.tagged_none(excluded) if excluded else chosen
+    return contacts.tagged_any(list(broadcast.tags.values_list("pk", flat=True)))
 
 
 _FREEZE = """

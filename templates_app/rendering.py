@@ -181,6 +181,20 @@ class _Source:
         return {"type": "text", "text": text}
 
 
+@dataclass(frozen=True, slots=True)
+class Need:
+    """What each contact has to bring: a value in `field`, for want of it `otherwise`; a link where `link` says so.
+
+    `limit` is the most characters that it may have, if there is one, and `uses` how often it stands in the body.
+    """
+
+    field: str
+    otherwise: str
+    link: bool
+    limit: int | None
+    uses: int
+
+
 @dataclass(slots=True)
 class Filler:
     """A template with its mapping, ready to be filled for one contact after another."""
@@ -210,6 +224,26 @@ class Filler:
     def texts(self, values: Mapping[str, str]) -> dict[str, str]:
         """The same as `preview` wants it: each variable's text by its key. Raises MissingVariable."""
         return {source.slot.key: source.text(values) for _, sources in self._parts for source in sources}
+
+    def needs(self) -> list[Need]:
+        """What the message takes from each contact, in the order of reading."""
+        return [
+            Need(source.field, source.otherwise, source.slot.kind in MEDIA, LIMITS.get(source.slot.kind), uses)
+            for source, uses in self._uses_of()
+            if source.field
+        ]
+
+    @property
+    def room(self) -> int:
+        """How many characters the body leaves to what contacts bring."""
+        typed = sum(len(source.otherwise) * uses for source, uses in self._uses_of() if not source.field)
+        return BODY_LIMIT - self._body_length - typed
+
+    def _uses_of(self) -> Iterator[tuple[_Source, int]]:
+        """Each source with how often it stands in the body."""
+        for component, sources in self._parts:
+            for source in sources:
+                yield source, self._uses.get(source.slot.key, 1) if component["type"] == "body" else 0
 
 
 def prepare(components: Sequence[Any], parameter_format: str, variables: Mapping[str, Any]) -> Filler:

@@ -3,6 +3,7 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
+import time_machine
 from django.contrib.admin.models import LogEntry
 from django.utils import timezone
 
@@ -10,7 +11,7 @@ from broadcasts import launch
 from broadcasts.models import Broadcast, Status
 from contacts import tagging
 from kaanha.messaging import counting
-from kaanha.messaging.models import Dispatch, Message
+from kaanha.messaging.models import Dispatch, MarketingCap, Message
 from kaanha.messaging.models import Status as MessageStatus
 from kaanha.organizations.models import Role
 from tests.factories import (
@@ -187,8 +188,27 @@ def test_who_holds_the_tag_and_stays_out_is_counted_by_reason(owner, template, n
     broadcast = draft_of(tag, template, number)
 
     shown = text(owner.get(page(broadcast, "review")))
-    assert "1 not opted in" in shown
+    assert "1 not opted in, or opted out" in shown
     assert "1 without a phone number" in shown
+
+
+@time_machine.travel("2026-11-23T12:00:00Z", tick=False)
+def test_the_confirmation_states_how_many_really_get_it(owner, template, number, tag):
+    for contact in (holder(tag), holder(tag)):
+        MarketingCap.objects.create(contact=contact, message=1, until=timezone.now() + timedelta(hours=1))
+    broadcast = draft_of(tag, template, number)
+
+    shown = text(owner.get(page(broadcast, "confirm")))
+    assert "0 people get it, if it went out now" in shown
+    assert "2 had a marketing message in the 24 hours before" in shown
+    assert "Nobody would get it." in shown
+    assert "Send now" not in shown
+
+    holder(tag)
+    assert "Send now to 1 person" in text(owner.get(page(broadcast, "confirm")))
+    later = timezone.now() + timedelta(hours=2)
+    Broadcast.objects.update(scheduled_at=later)
+    assert "3 people get it, if it goes out on 23 Nov 2026, 15:00 CET" in text(owner.get(page(broadcast, "confirm")))
 
 
 def test_a_time_is_typed_and_shown_in_the_organizations_timezone(owner, template, number, tag):

@@ -124,13 +124,13 @@ def find(public_id: str) -> Broadcast:
 
 def describe(broadcast: Broadcast) -> dict[str, Any]:
     """The preview, as data."""
-    seen = audience.preview(broadcast)
+    seen = audience.preview(broadcast, now=timezone.now())
     return {
         "id": broadcast.public_id,
         "name": broadcast.name,
         "total": seen.total,
         "recipients": [{"phone": contact.phone, "name": contact.name} for contact in seen.first],
-        "leftOut": {"opted_out": seen.opted_out, "without_phone": seen.without_phone},
+        "leftOut": {reason.value: count for reason, count in seen.left_out.items()},
         "problems": preflight.problems(broadcast),
     }
 

@@ -1,0 +1,117 @@
+"""Who holds a tag of a broadcast and doesn't get it, and why: said in SQL for a whole audience at once.
+
+The same law as a claim's, which judges one contact after another: `messaging.policy.objection` and the variables in
+`templates_app.rendering`. A test launches what is counted here and compares.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from django.conf import settings
+from django.db import models
+from django.db.models import Case, Exists, OuterRef, Q, TextField, Value, When
+from django.db.models.functions import Coalesce, Length, NullIf
+from django.db.models.lookups import Exact, GreaterThan, LessThanOrEqual, Regex
+
+from broadcasts.models import Broadcast
+from contacts import values
+from contacts.models import ContactTag
+from kaanha.lib.errors import Refusal
+from kaanha.messaging import policy
+from kaanha.messaging.models import Dispatch, MarketingCap
+from templates_app import rendering
+from templates_app.rendering import Need
+
+# Longer than any column that a variable can be filled with; attributes have no limit.
+COLUMNS = {"name": 200, "first_name": 200, "email": 254, "phone": 16}
+
+
+class LeftOut(models.TextChoices):
+    """Why somebody who holds a tag stays out. Each person counts once, for the first of these that holds."""
+
+    EXCLUDED_TAG = "excluded_tag", "hold a tag that is excluded"
+    OPTED_OUT = "opted_out", "not opted in, or opted out"
+    WITHOUT_PHONE = "without_phone", "without a phone number"
+    MARKETING_OPTED_OUT = "marketing_opted_out", "stopped your marketing at WhatsApp"
+    COUNTRY_BLOCKED = "country_blocked", "in a country to which Meta delivers no marketing"
+    FREQUENCY_CAP = "frequency_cap", "had a marketing message in the 24 hours before"
+    MISSING_VARIABLE = "missing_variable", "without a value for a variable, or with one that is too long"
+
+
+def reason(broadcast: Broadcast, *, at: datetime) -> Case:
+    """Why a contact who holds a tag doesn't get it at `at`; empty for whoever gets it."""
+    told = [When(condition, then=Value(key.value)) for key, condition in _conditions(broadcast, at=at)]
+    return Case(*told, default=Value(""), output_field=TextField())
+
+
+def _conditions(broadcast: Broadcast, *, at: datetime) -> list[tuple[LeftOut, Any]]:
+    keys = list(broadcast.excluded_tags.values_list("pk", flat=True))
+    excluded = ContactTag.objects.filter(contact=OuterRef("pk"), tag__in=keys)
+    return [
+        (LeftOut.EXCLUDED_TAG, Exists(excluded)),
+        (LeftOut.OPTED_OUT, Q(opted_in=False)),
+        (LeftOut.WITHOUT_PHONE, Q(phone=None)),
+        *_marketing(broadcast.template.category, at=at),
+        *((LeftOut.MISSING_VARIABLE, condition) for condition in _unfilled(broadcast)),
+    ]
+
+
+def _marketing(category: str, *, at: datetime) -> list[tuple[LeftOut, Any]]:
+    """What keeps marketing away, and nothing else."""
+    if not policy.is_marketing(category):
+        return []
+    blocked = sorted(settings.MARKETING_BLOCKED_COUNTRIES)
+    found: list[tuple[LeftOut, Any]] = [
+        (LeftOut.MARKETING_OPTED_OUT, Q(marketing_opted_out_at__isnull=False)),
+        (LeftOut.COUNTRY_BLOCKED, Q(country__in=blocked)),
+    ]
+    if policy.is_capped(category, Dispatch.Kind.BROADCAST):
+        capped = MarketingCap.objects.filter(contact=OuterRef("pk"), until__gt=at)
+        found.append((LeftOut.FREQUENCY_CAP, Exists(capped)))
+    return found
+
+
+def _unfilled(broadcast: Broadcast) -> list[Any]:
+    """Conditions of which any keeps the template from being filled; none where nobody gets it before it is repaired."""
+    template = broadcast.template
+    try:
+        filler = rendering.prepare(template.components, template.parameter_format, broadcast.variables)
+    except Refusal:
+        return []
+    needs = filler.needs()
+    found = [condition for need in needs for condition in _wanting(need)]
+    in_body = [need for need in needs if need.uses]
+    if sum(_most(need) * need.uses for need in in_body) > filler.room:
+        found.append(_too_long(in_body, filler.room))
+    return found
+
+
+def _wanting(need: Need) -> list[Any]:
+    found = []
+    if not need.otherwise:
+        found.append(~_link(need.field) if need.link else Exact(values.trimmed(need.field), Value("")))
+    if need.limit:
+        found.append(GreaterThan(Length(values.tidied(need.field)), need.limit))
+    return found
+
+
+def _link(field: str) -> Any:
+    link = values.trimmed(field)
+    return Q(Regex(link, Value(values.LINK))) & Q(GreaterThan(Length(link), values.LINK_LENGTH))
+
+
+def _most(need: Need) -> float:
+    return max(COLUMNS.get(need.field, float("inf")), len(need.otherwise))
+
+
+def _too_long(needs: list[Need], room: int) -> Any:
+    """Whether the body exceeds Meta's limit. The raw values are no shorter than the tidied, and cheaper to measure."""
+    raw: Any = Value(0)
+    exact: Any = Value(0)
+    for need in needs:
+        spare = Value(need.otherwise)
+        raw += (Length(values.value(need.field)) + len(need.otherwise)) * need.uses
+        exact += Length(Coalesce(NullIf(values.tidied(need.field), Value("")), spare)) * need.uses
+    return Case(When(LessThanOrEqual(raw, room), then=Value(False)), default=GreaterThan(exact, room))
