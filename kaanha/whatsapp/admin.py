@@ -95,7 +95,8 @@ class BusinessAccountAdmin(OwnedAdmin):
                 if not current.superuser:
                     _refuse_another_secret(form.cleaned_data["app_id"], form.cleaned_data["app_secret"])
                 made.append(connect(current.organization, Credentials(**form.cleaned_data)))  # type: ignore[arg-type]
-                return f"Connected with {len(made[0].numbers)} phone numbers."
+                count = len(made[0].numbers)
+                return f"Connected with {count} phone number{'' if count == 1 else 's'}."
 
             if self.attempt(request, act):
                 self.log_addition(request, made[0].account, "Connected.")

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 import time_machine
-from django.db import connection
+from django.db import connection, transaction
 
 from broadcasts import launch, recipients
 from broadcasts.models import Broadcast, PauseReason, Status
@@ -411,10 +411,11 @@ def test_an_edit_that_comes_between_the_check_and_the_sending_waits(draft, peopl
     broadcast, other = draft(name="Checked"), []
 
     def edit():
-        with connection.cursor() as cursor:
-            cursor.execute("SET lock_timeout = '300ms'")
         try:
-            return Broadcast.objects.filter(pk=broadcast.pk).update(name="Unchecked")
+            # LOCAL: the connection goes back to a pool, and who takes it next is patient
+            with transaction.atomic(), connection.cursor() as cursor:
+                cursor.execute("SET LOCAL lock_timeout = '300ms'")
+                return Broadcast.objects.filter(pk=broadcast.pk).update(name="Unchecked")
         except Exception as error:  # noqa: BLE001 — told to the test below
             return type(error).__name__
         finally:

@@ -33,7 +33,7 @@ def test_a_newcomer_connects_imports_and_sends_without_reading_anything(open_win
     page.get_by_label("App secret").fill(product.meta.options.app_secret)
     with product.listing_one_number():
         window.click("Connect")
-        window.says("is connected")
+        window.says("Connected with 1 phone number.")
     told = page.locator(".k-secret").all_inner_texts()
     product.meta.subscribe(*told)
 
