@@ -13,7 +13,7 @@ from django.conf import settings
 from django.db import models
 from django.db.models import Case, Exists, OuterRef, Q, TextField, Value, When
 from django.db.models.functions import Coalesce, Length, NullIf
-from django.db.models.lookups import Exact, GreaterThan, LessThanOrEqual, Regex
+from django.db.models.lookups import GreaterThan, LessThanOrEqual, Regex
 
 from broadcasts.models import Broadcast
 from contacts import values
@@ -91,7 +91,7 @@ def _unfilled(broadcast: Broadcast) -> list[Any]:
 def _wanting(need: Need) -> list[Any]:
     found = []
     if not need.otherwise:
-        found.append(~_link(need.field) if need.link else Exact(values.trimmed(need.field), Value("")))
+        found.append(~_link(need.field) if need.link else values.empty(need.field))
     if need.limit:
         found.append(GreaterThan(Length(values.tidied(need.field)), need.limit))
     return found
@@ -107,11 +107,11 @@ def _most(need: Need) -> float:
 
 
 def _too_long(needs: list[Need], room: int) -> Any:
-    """Whether the body exceeds Meta's limit. The raw values are no shorter than the tidied, and cheaper to measure."""
+    """Whether the body exceeds Meta's limit. What the raw values can be at most is cheaper to tell than the tidied."""
     raw: Any = Value(0)
     exact: Any = Value(0)
     for need in needs:
         spare = Value(need.otherwise)
-        raw += (Length(values.value(need.field)) + len(need.otherwise)) * need.uses
+        raw += (values.length_bound(need.field) + len(need.otherwise)) * need.uses
         exact += Length(Coalesce(NullIf(values.tidied(need.field), Value("")), spare)) * need.uses
     return Case(When(LessThanOrEqual(raw, room), then=Value(False)), default=GreaterThan(exact, room))

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.db.models import F, Func, TextField, Value
-from django.db.models.functions import Coalesce
+from django.db.models import F, Func, Q, TextField, Value
+from django.db.models.functions import Coalesce, Left, Length, StrIndex
+from django.db.models.lookups import Exact, GreaterThan
 
 # What Python's str.strip and str.split take for white space, and what of it breaks a line.
 SPACES = (
@@ -35,6 +36,22 @@ def value(field: str) -> Any:
 def trimmed(field: str) -> Any:
     """The value without white space around it."""
     return _function("btrim", value(field), Value(SPACES))
+
+
+def empty(field: str) -> Any:
+    """Whether nothing is left of the value when it is trimmed.
+
+    What begins with neither white space nor, as a first name, with a comma isn't empty: seen at its first character,
+    without a regular expression or a comparison with each kind of white space.
+    """
+    begins, nothing = (F("name"), f"{SPACES},") if field == "first_name" else (value(field), SPACES)
+    doubtful = GreaterThan(StrIndex(Value(nothing), Left(begins, 1)), 0)
+    return Q(doubtful) & Q(Exact(trimmed(field), Value("")))
+
+
+def length_bound(field: str) -> Any:
+    """No less than the length of the value, and cheap to tell."""
+    return Length(value("name" if field == "first_name" else field))
 
 
 def tidied(field: str) -> Any:
