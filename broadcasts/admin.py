@@ -13,14 +13,15 @@ from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.utils import timezone
-from django.utils.html import format_html
+from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from unfold.contrib.filters.admin import ChoicesDropdownFilter
 from unfold.decorators import display
 
-from broadcasts import audience, launch, preflight, report
+from broadcasts import audience, duration, launch, preflight, report
 from broadcasts.forms import BroadcastForm
 from broadcasts.models import Broadcast, PauseReason, Status
+from broadcasts.side_pages import SidePages
 from contacts.models import Contact
 from kaanha.lib.errors import Refusal
 from kaanha.messaging import counting
@@ -54,10 +55,10 @@ EVERY_ENDED, STILL_MOVING = 5, timedelta(minutes=30)
 
 
 @admin.register(Broadcast)
-class BroadcastAdmin(OwnedAdmin):
+class BroadcastAdmin(SidePages, OwnedAdmin):
     area = Area.CAMPAIGNS
     form = BroadcastForm
-    list_display = ("name_and_template", "status_chip", "when", "recipients", "funnel_numbers")
+    list_display = ("name_and_template", "status_chip", "when", "recipients", "funnel_bar")
     list_filter: Any = (("status", ChoicesDropdownFilter),)
     list_select_related = ("template",)
     search_fields = ("name",)
@@ -72,6 +73,7 @@ class BroadcastAdmin(OwnedAdmin):
 
     def own_pages(self) -> dict[str, tuple[str, Callable[..., HttpResponse]]]:
         pages: dict[str, tuple[str, Callable[..., HttpResponse]]] = {
+            **super().own_pages(),
             "message": ("message/", self.message_view),
             "message_of": ("<path:object_id>/message/", self.message_view),
         }
@@ -102,19 +104,9 @@ class BroadcastAdmin(OwnedAdmin):
     def recipients(self, broadcast: Any) -> str:
         return f"{broadcast.funnel.total:,}" if broadcast.dispatch_id else "–"
 
-    @display(description="Sent · delivered · read · failed")
-    def funnel_numbers(self, broadcast: Any) -> str | SafeString:
-        if not broadcast.dispatch_id:
-            return "–"
-        one: Funnel = broadcast.funnel
-        return format_html(
-            '<span class="k-mini"><b>{}</b> · <b>{}</b> · <b>{}</b> · <b{}>{}</b></span>',
-            f"{one.dispatched:,}",
-            f"{one.delivered:,}",
-            f"{one.read:,}",
-            format_html(' class="k-bad"') if one.failed else "",
-            f"{one.failed:,}",
-        )
+    @display(description="What became of them")
+    def funnel_bar(self, broadcast: Any) -> str | SafeString:
+        return mini_funnel(broadcast.funnel) if broadcast.dispatch_id else "–"
 
     # --- draft ---------------------------------------------------------------------------------------------------
 
@@ -191,6 +183,7 @@ class BroadcastAdmin(OwnedAdmin):
         seen = audience.preview(broadcast, now=timezone.now())
         context = {
             "preview": seen,
+            "duration": duration.sentence(seen.total, broadcast.phone_number),
             "judged": judged(broadcast, seen),
             "problems": preflight.problems(broadcast),
             "bubble": filled(broadcast, seen.first),
@@ -212,6 +205,7 @@ class BroadcastAdmin(OwnedAdmin):
         context = {
             "preview": seen,
             "total": seen.total,
+            "duration": duration.sentence(seen.total, broadcast.phone_number),
             "judged": judged(broadcast, seen),
             "problems": preflight.problems(broadcast),
             "at": moment(broadcast.scheduled_at) if broadcast.scheduled_at else "",
@@ -250,11 +244,15 @@ class BroadcastAdmin(OwnedAdmin):
 
     def _state(self, request: HttpRequest, broadcast: Broadcast) -> dict[str, Any]:
         funnel = counting.funnel(broadcast.dispatch_id)
+        settled = funnel.total - funnel.waiting
+        pace = duration.pace(request.GET.get("marks", ""), settled=settled, at=timezone.now().timestamp())
         return {
             "original": broadcast,
+            "pace": pace,
+            "ahead": remaining(broadcast, funnel, pace),
             "funnel": funnel,
             "stages": stages(funnel),
-            "done": _share(funnel.total - funnel.waiting, funnel.total),
+            "done": _share(settled, funnel.total),
             "color": STATUS_COLORS.get(Status(broadcast.status), ""),
             "sentence": situation(broadcast, funnel),
             "when": when(broadcast),
@@ -340,7 +338,9 @@ class BroadcastAdmin(OwnedAdmin):
         return broadcast, counting.funnel(broadcast.dispatch_id).waiting
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Broadcast]:
-        return super().get_queryset(request).select_related("organization", "template", "phone_number")
+        return (
+            super().get_queryset(request).select_related("organization", "template", "phone_number__account__portfolio")
+        )
 
 
 def _launch(broadcast: Broadcast, *, later: bool) -> str:
@@ -425,6 +425,18 @@ def situation(broadcast: Broadcast, funnel: Funnel) -> str:
     return broadcast.status_detail
 
 
+def remaining(broadcast: Broadcast, funnel: Funnel, pace: duration.Pace) -> str:
+    """How fast it goes and how long it takes yet, while it is sending; at the number's limit before a pace is known."""
+    if broadcast.status != Status.SENDING or not funnel.waiting:
+        return ""
+    if pace.rate is None:
+        return f"{duration.words(duration.expected(funnel.waiting, broadcast.phone_number))} at best".capitalize()
+    if not pace.rate:
+        return "Nothing went in the last seconds."
+    left = duration.words(timedelta(seconds=funnel.waiting / pace.rate))
+    return f"{pace.rate:,.0f} messages a second, {left} to go" if pace.rate >= 1 else f"{left} to go".capitalize()
+
+
 def stages(funnel: Funnel) -> list[dict[str, Any]]:
     """The funnel as bars; each share is of what stands above it, as rates are told."""
     rows = [
@@ -437,6 +449,33 @@ def stages(funnel: Funnel) -> list[dict[str, Any]]:
         {"label": label, "count": count, "width": _share(count, funnel.total), "rate": _rate(count, whole), "of": of}
         for label, count, whole, of in rows
     ]
+
+
+def mini_funnel(funnel: Funnel) -> SafeString:
+    """A whole broadcast as one bar, and the numbers that matter as words."""
+    parts = [
+        ("read", funnel.read, funnel.read),
+        ("delivered", funnel.delivered, funnel.delivered - funnel.read),
+        ("sent", funnel.sent, funnel.sent - funnel.delivered),
+        ("failed", funnel.failed, funnel.failed),
+        ("skipped", funnel.skipped, funnel.skipped),
+        ("unconfirmed", funnel.unconfirmed, funnel.unconfirmed),
+        ("waiting", funnel.waiting, funnel.waiting),
+    ]
+    bars = format_html_join(
+        "",
+        '<span class="k-part-{}" style="width: {}%"></span>',
+        [(name, f"{100 * part / funnel.total:.2f}") for name, _, part in parts if part],
+    )
+    # What went well always has a number, what went wrong only where there is something.
+    order = {"sent": 0, "delivered": 1, "read": 2}
+    told = sorted((one for one in parts if one[1] or one[0] in order), key=lambda one: order.get(one[0], 3))
+    words = format_html_join(
+        " · ", '<span class="k-part-{}"><b>{}</b> {}</span>', [(n, f"{c:,}", n) for n, c, _ in told]
+    )
+    return format_html(
+        '<div class="k-mini"><div class="k-bar" aria-hidden="true">{}</div><small>{}</small></div>', bars, words
+    )
 
 
 def _share(part: int, whole: int) -> int:
@@ -466,6 +505,7 @@ def _acts(broadcast: Broadcast) -> list[tuple[str, str, str]]:
         found.append(("resume", "Resume …", "primary"))
     if status not in ENDED:
         found.append(("cancel", "Cancel …", "default"))
+    found.append(("duplicate", "Duplicate …", "default"))
     return found
 
 

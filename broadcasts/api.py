@@ -14,7 +14,7 @@ from rest_framework import serializers, status
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from broadcasts import audience, drafting, launch, preflight, recipients, report
+from broadcasts import audience, drafting, duration, launch, preflight, recipients, report
 from broadcasts.models import Broadcast, PauseReason, Status, Trial
 from contacts import finding
 from contacts.api import Tags
@@ -47,7 +47,6 @@ from kaanha.organizations.access import Area
 from kaanha.organizations.api import OwnedAPI, missing
 from templates_app.api import Choice, TemplateName, Variables
 
-NAME = 200  # letters of a broadcast's name
 CSV = "text/csv"
 SETTLED = ("dispatched", "sent", "delivered", "read", "failed", "skipped", "unconfirmed")
 
@@ -60,7 +59,7 @@ class BroadcastName(Text):
     default_error_messages = {"lines": "Write the name on one line."}
 
     def __init__(self, **options: Any) -> None:
-        super().__init__(max_length=NAME, **options)
+        super().__init__(max_length=drafting.NAME, **options)
 
     def to_internal_value(self, data: Any) -> str:
         name = super().to_internal_value(data)
@@ -94,13 +93,17 @@ class NewBroadcast(DraftChange):
         return attrs
 
 
+class CopyNamed(Body):
+    name = BroadcastName(required=False, help_text="Left out, the old name and (copy).")
+
+
 class ScheduledFor(Body):
     at = Text(max_length=ID)
 
 
 class BroadcastsQuery(PageQuery):
     status = Choice(Status.values, required=False)
-    search = Text(required=False, allow_blank=True, max_length=NAME)
+    search = Text(required=False, allow_blank=True, max_length=drafting.NAME)
 
 
 class RecipientsFilter(Body):
@@ -209,6 +212,9 @@ class PreviewShown(Body):
     total = serializers.IntegerField(help_text="How many really get it, if nothing changes until then.")
     recipients = ContactNamed(many=True, help_text="The first ten.")
     left_out = LeftOutShown()
+    seconds = serializers.FloatField(
+        help_text="How long it takes at the number's throughput, with nothing else to send."
+    )
     problems = serializers.ListField(child=Text(), help_text="What keeps it from being sent, each in a sentence.")
 
 
@@ -366,6 +372,22 @@ class BroadcastAPI(BroadcastAreaAPI):
         return Response(status=status.HTTP_204_NO_CONTENT)
 
 
+class CopyAPI(BroadcastAreaAPI):
+    """`/api/broadcasts/{id}/duplicate`."""
+
+    @described(
+        "broadcasts_duplicate",
+        body=CopyNamed,
+        answers={201: BroadcastShown},
+        errors=(404,),
+        example={"name": "Spring sale, second round"},
+    )
+    def post(self, request: Request, broadcast: str) -> Response:
+        """Write a draft of the same template, number, variables and tags. Nothing is sent by it."""
+        said, found = self.asked(CopyNamed), self.broadcast(broadcast)
+        return self.shown(drafting.copy(found, **said), status.HTTP_201_CREATED)
+
+
 # --- before it is sent -------------------------------------------------------------------------------------------
 
 
@@ -384,6 +406,7 @@ class PreviewAPI(BroadcastAreaAPI):
             "total": seen.total,
             "recipients": [contact_named(one) for one in seen.first],
             "leftOut": {camel(reason.value): count for reason, count in seen.left_out.items()},
+            "seconds": duration.expected(seen.total, found.phone_number).total_seconds(),
         }
         return Response({**told, "problems": preflight.problems(found)})
 

@@ -1,7 +1,8 @@
-"""Writing a draft: another system makes it, changes it, throws it away."""
+"""Writing a draft: it is made, copied from another broadcast, changed, thrown away."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Container, Mapping
 from datetime import datetime, timedelta
 from typing import Any
@@ -11,9 +12,10 @@ from django.db import transaction
 from broadcasts.models import Broadcast, Status
 from contacts import tagging
 from kaanha.lib.errors import Refusal
-from kaanha.organizations.models import Organization
+from kaanha.organizations.models import Organization, User
 from templates_app.choosing import chosen
 
+NAME = 200  # letters of a broadcast's name
 TICK = timedelta(microseconds=1)  # what a stored time can tell apart
 TAGS = ("tags", "excluded_tags")
 
@@ -33,6 +35,33 @@ def create(organization: Organization, said: Mapping[str, Any]) -> Broadcast:
         )
         _tag(draft, said)
     return draft
+
+
+def copy(broadcast: Broadcast, *, name: str = "", by: User | None = None) -> Broadcast:
+    """A draft of the same template, number, variables and tags, called `name` or as `copy_name` says.
+
+    Never of the same time, and whatever became of the template meanwhile: the check before sending says what is wrong.
+    """
+    with transaction.atomic():
+        draft: Broadcast = Broadcast.objects.create(
+            organization=broadcast.organization,
+            name=name or copy_name(broadcast.name),
+            template=broadcast.template,
+            phone_number=broadcast.phone_number,
+            variables=broadcast.variables,
+            created_by=by,
+        )
+        for tags in TAGS:
+            getattr(draft, tags).set(getattr(broadcast, tags).all())
+    return draft
+
+
+def copy_name(name: str) -> str:
+    """What a copy is called: "Sale (copy)", and the copy of that "Sale (copy 2)"."""
+    found = _COPY.fullmatch(name)
+    base, turn = (found["base"], int(found["turn"] or 1)) if found else (name, 0)
+    suffix = f" (copy {turn + 1})" if turn else " (copy)"
+    return f"{base[: NAME - len(suffix)].rstrip()}{suffix}"
 
 
 def edit(broadcast: Broadcast, said: Mapping[str, Any], *, versions: Versions, at: datetime) -> Broadcast:
@@ -78,3 +107,6 @@ def _tag(draft: Broadcast, said: Mapping[str, Any]) -> None:
     for name in TAGS:
         if name in said:
             getattr(draft, name).set(tagging.all_found(draft.organization, said[name]))
+
+
+_COPY = re.compile(r"(?P<base>.*) \(copy(?: (?P<turn>[1-9][0-9]{0,5}))?\)", re.DOTALL)

@@ -65,6 +65,7 @@ urlpatterns = [
     at("broadcasts", broadcasts.BroadcastsAPI, "broadcasts"),
     at(BROADCAST, broadcasts.BroadcastAPI, "broadcast"),
     at(f"{BROADCAST}/preview", broadcasts.PreviewAPI, "broadcast_preview"),
+    at(f"{BROADCAST}/duplicate", broadcasts.CopyAPI, "broadcast_duplicate"),
     at(f"{BROADCAST}/test", broadcasts.TrialAPI, "broadcast_test"),
     at(f"{BROADCAST}/send", broadcasts.SendAPI, "broadcast_send"),
     at(f"{BROADCAST}/schedule", broadcasts.ScheduleAPI, "broadcast_schedule"),

@@ -37,6 +37,12 @@ STATUS_COLORS = {
 }
 
 
+def failure_code(rows: Any, code: str) -> Any:
+    """The failures of one of Meta's codes; of none for anything that is no code, such as "none"."""
+    known = int(code) if code.isdecimal() and len(code) < DIGITS else None
+    return rows.standing(Status.FAILED).filter(error_code=known)
+
+
 class DispatchFilter(GivenFilter):
     title = "what sent it"
     parameter_name = "dispatch"
@@ -62,10 +68,7 @@ class FailureFilter(GivenFilter):
 
     def queryset(self, request: HttpRequest, rows: QuerySet[Message]) -> QuerySet[Message]:
         code = self.value()
-        if not code:
-            return rows
-        known = int(code) if code.isdecimal() and len(code) < DIGITS else None
-        return rows.standing(Status.FAILED).filter(error_code=known)  # type: ignore[attr-defined]
+        return failure_code(rows, code) if code else rows
 
 
 class StatusFilter(ChoicesDropdownFilter):
@@ -92,6 +95,7 @@ class MessageAdmin(SubjectAdmin):
 
     area = Area.CAMPAIGNS
     subjects: ClassVar = {"dispatch": Dispatch, "contact": Contact}
+    list_before_template = "kaanha/message_list_head.html"
     choose_one = "Choose a broadcast to see its recipients, or a contact to see its messages."
     list_display = ("recipient", "phone", "sent_for", "status_chip", "why", "accepted", "delivered", "read")
     list_filter: Any = (

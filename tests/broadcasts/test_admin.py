@@ -13,7 +13,7 @@ from contacts import tagging
 from kaanha.messaging import counting
 from kaanha.messaging.models import Dispatch, MarketingCap, Message
 from kaanha.messaging.models import Status as MessageStatus
-from kaanha.organizations.models import Role
+from kaanha.organizations.models import AuditEntry, Role
 from tests.factories import (
     BroadcastFactory,
     ContactFactory,
@@ -400,6 +400,115 @@ def test_the_list_costs_the_same_however_many_broadcasts(
         assert owner.get(LIST).content.decode().count("k-mini") == 6
 
 
+def test_a_broadcast_that_skipped_everybody_does_not_look_sent(owner, template, number, tag):
+    broadcast = sending(draft_of(tag, template, number))
+    MessageFactory.create_batch(
+        1_100,
+        organization=tag.organization,
+        dispatch=broadcast.dispatch,
+        status="skipped",
+        skip_reason="frequency_cap",
+        due_at=None,
+    )
+    counting.recount(broadcast.dispatch_id)
+
+    shown = owner.get(LIST)
+
+    assert 'class="k-part-skipped" style="width: 100.00%"' in shown.content.decode()
+    assert "0 sent · 0 delivered · 0 read · 1,100 skipped" in text(shown)
+    assert "failed" not in text(shown).partition("1,100 skipped")[2][:40]
+
+
+def test_a_broadcast_is_duplicated_under_a_name(owner, template, number, tag):
+    broadcast = sending(draft_of(tag, template, number), waiting=1)
+    Broadcast.objects.update(name="Sale")
+    assert 'value="Sale (copy)"' in owner.get(page(broadcast, "duplicate")).content.decode()
+    assert Broadcast.objects.count() == 1
+
+    answer = owner.post(page(broadcast, "duplicate"), {"name": "Autumn"})
+
+    copy = Broadcast.objects.exclude(pk=broadcast.pk).get()
+    assert answer.url == page(copy)
+    assert (copy.name, copy.status, list(copy.tags.all())) == ("Autumn", Status.DRAFT, [tag])
+    assert said(owner.get(answer.url)) == ["Draft 'Autumn' is made. Nothing has been sent."]
+    assert LogEntry.objects.get(object_id=str(copy.pk)).change_message == "Copied from 'Sale'."
+    assert "Duplicate …" in text(owner.get(LIST))
+
+
+def test_a_copy_without_a_name_is_asked_for_one(owner, template, number, tag):
+    broadcast = draft_of(tag, template, number)
+
+    assert "This field is required." in text(owner.post(page(broadcast, "duplicate"), {"name": " "}))
+    assert Broadcast.objects.count() == 1
+
+
+def test_viewers_do_not_duplicate_but_take_recipients_along(shop, template, number, tag):
+    broadcast = sending(draft_of(tag, template, number), waiting=2)
+    viewer = signed_in(shop, Role.VIEWER)
+
+    assert viewer.post(page(broadcast, "duplicate"), {"name": "x"}).status_code == 403
+    assert "Duplicate" not in text(viewer.get(page(broadcast)))
+    assert len(viewer.get(page(broadcast, "export")).getvalue().splitlines()) == 3
+
+
+def test_the_recipients_file_follows_the_filters_of_their_list(owner, template, number, tag):
+    broadcast = sending(draft_of(tag, template, number), waiting=3)
+    of = {"organization": tag.organization, "dispatch": broadcast.dispatch}
+    over = {**of, "due_at": None}
+    MessageFactory(**over, contact__name="=cmd()", status="failed", error_code=131026)
+    MessageFactory(**over, status="failed")
+    MessageFactory(**over, status="skipped", skip_reason="opted_out")
+    shown = owner.get(f"/admin/messaging/message/?dispatch={broadcast.dispatch_id}&code=131026").content.decode()
+    assert (
+        f"/admin/broadcasts/broadcast/{broadcast.pk}/export/?dispatch={broadcast.dispatch_id}&amp;code=131026" in shown
+    )
+
+    def rows(query):
+        return owner.get(f"{page(broadcast, 'export')}?{query}").getvalue().decode().splitlines()[1:]
+
+    assert len(rows("")) == 6
+    assert len(rows("status__exact=failed")) == 2
+    assert len(rows("status__exact=waiting")) == 3
+    assert len(rows("skip_reason__exact=opted_out")) == 1
+    [row] = rows("code=131026")
+    assert ",'=cmd(),failed," in row
+    assert len(rows("code=none")) == 1
+    entries = AuditEntry.objects.filter(action="broadcast.exported").order_by("pk")
+    assert [entry.details for entry in entries][-2:] == [{"code": "131026"}, {"code": "none"}]
+    for unknown in ("status__exact=x", "skip_reason__exact=x"):
+        assert owner.get(f"{page(broadcast, 'export')}?{unknown}").status_code == 404
+
+
+def test_the_live_page_tells_how_fast_it_goes_and_how_long_it_takes(owner, template, number, tag):
+    broadcast = sending(draft_of(tag, template, number), waiting=240)
+    with time_machine.travel(datetime(2026, 3, 1, 9, tzinfo=UTC), tick=False) as clock:
+        first = owner.get(page(broadcast))
+        assert "240 waiting · Less than a minute at best" in text(first)
+        marks = "1772355600.0:0"
+        assert f"?marks={marks}" in first.content.decode()
+        Message.objects.filter(pk__in=Message.objects.values("pk")[:120]).update(status="failed", due_at=None)
+        counting.recount(broadcast.dispatch_id)
+        clock.shift(2)
+        assert "120 waiting · 60 messages a second, less than a minute to go" in text(
+            owner.get(f"{page(broadcast, 'funnel')}?marks={marks}")
+        )
+        clock.shift(28)
+        assert "· 4 messages a second" in text(owner.get(f"{page(broadcast, 'funnel')}?marks={marks}"))
+        assert "Nothing went in the last seconds." in text(
+            owner.get(f"{page(broadcast, 'funnel')}?marks=1772355625.0:120")
+        )
+    launch.pause(Broadcast.objects.get(pk=broadcast.pk), now=timezone.now())
+    assert "to go" not in text(owner.get(page(broadcast)))
+
+
+def test_review_and_confirmation_say_how_long_it_takes(owner, template, number, tag):
+    holder(tag)
+    broadcast = draft_of(tag, template, number)
+
+    for name in ("review", "confirm"):
+        assert "It takes less than a minute, at up to 80 messages a second." in text(owner.get(page(broadcast, name)))
+
+
 def test_recipients_are_listed_by_dispatch_with_filters(owner, template, number, tag):
     broadcast = sending(draft_of(tag, template, number))
     failed = MessageFactory(
@@ -494,6 +603,7 @@ def test_an_agent_sees_no_broadcast(shop, template, number, tag):
         "resume",
         "cancel",
         "unschedule",
+        "duplicate",
         "message",
     ],
 )

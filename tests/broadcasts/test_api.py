@@ -431,6 +431,22 @@ def test_an_edit_that_comes_between_the_check_and_the_sending_waits(draft, peopl
     assert (fresh(broadcast).name, fresh(broadcast).status) == ("Checked", Status.QUEUED)
 
 
+def test_a_broadcast_is_duplicated(caller, draft, tag):
+    broadcast = draft(name="Sale")
+    Broadcast.objects.filter(pk=broadcast.pk).update(status=Status.COMPLETED)
+
+    answer = caller.post(of(broadcast, "/duplicate"), {})
+    named = caller.post(of(broadcast, "/duplicate"), {"name": "Spring"})
+
+    assert (answer.status_code, named.status_code) == (201, 201)
+    told = answer.json()
+    assert (told["name"], told["status"], told["tags"]) == (
+        "Sale (copy)", "draft", [{"id": tag.public_id, "name": tag.name}],
+    )  # fmt: skip
+    assert (named.json()["name"], named.json()["variables"]) == ("Spring", broadcast.variables)
+    assert error(caller.post(of(broadcast, "/duplicate"), {"name": "a\nb"}))[0] == 422
+
+
 # --- preview and test --------------------------------------------------------------------------------------------
 
 
@@ -714,7 +730,7 @@ def test_a_request_to_send_is_done_once(caller, draft, people):
 
 def every_address(broadcast):
     reads = ["", "/preview", "/stats", "/recipients", "/recipients.csv"]
-    acts = [*(f"/{name}" for name in ACTS), "/schedule", "/test"]
+    acts = [*(f"/{name}" for name in ACTS), "/duplicate", "/schedule", "/test"]
     return [("get", of(broadcast, one)) for one in reads] + [("post", of(broadcast, one)) for one in acts]
 
 

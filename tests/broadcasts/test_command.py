@@ -37,6 +37,9 @@ def test_from_a_draft_to_the_queue(create, people):
 
     seen = ask("preview", made["id"])
     assert (seen["total"], len(seen["recipients"]), seen["leftOut"]["opted_out"]) == (12, 10, 0)
+    assert seen["duration"] == "It takes less than a minute, at up to 80 messages a second."
+    copy = ask("duplicate", made["id"])
+    assert (copy["name"], copy["status"], copy["id"] != made["id"]) == ("Autumn (copy)", "draft", True)
 
     assert ask("send", made["id"])["status"] == "queued"
     assert ask("pause", made["id"])["status"] == "paused"

@@ -11,7 +11,7 @@ from django.core.management.base import CommandParser
 from django.db import transaction
 from django.utils import timezone
 
-from broadcasts import audience, launch, preflight, report
+from broadcasts import audience, drafting, duration, launch, preflight, report
 from broadcasts.models import Broadcast
 from contacts.models import Tag
 from kaanha.lib import local_time
@@ -22,11 +22,9 @@ from kaanha.whatsapp.models import PhoneNumber
 from templates_app import rendering
 from templates_app.models import MessageTemplate
 
-NAME = 200  # characters of a broadcast's name
-
 
 class Command(KaanhaCommand):
-    help = "Create, preview, send, schedule, pause, resume, cancel broadcasts and see what became of them."
+    help = "Create, duplicate, preview, send, schedule, pause, resume, cancel broadcasts and see what became of them."
 
     def add_arguments(self, parser: CommandParser) -> None:
         acts = parser.add_subparsers(dest="act", required=True, metavar="ACT")
@@ -47,7 +45,9 @@ class Command(KaanhaCommand):
         broadcast = find(options["id"])
         if act == "preview":
             return describe(broadcast)
-        if act != "status":
+        if act == "duplicate":
+            broadcast = drafting.copy(broadcast)
+        elif act != "status":
             _act(act, broadcast, at=options.get("at"))
         return _summary(Broadcast.objects.select_related("template", "organization").get(pk=broadcast.pk))
 
@@ -71,8 +71,10 @@ def create(
     """A draft. Refusal for tags, templates or numbers that the organization doesn't have."""
     owner = Organization.named(organization)
     name = name.strip()
-    if not 0 < len(name) <= NAME or not name.isprintable():
-        raise Refusal(f"The name of a broadcast has 1 to {NAME} characters, all on one line.", code="name_invalid")
+    if not 0 < len(name) <= drafting.NAME or not name.isprintable():
+        raise Refusal(
+            f"The name of a broadcast has 1 to {drafting.NAME} characters, all on one line.", code="name_invalid"
+        )
     chosen, number = _template_and_number(owner, template, language, phone_number_id)
     with transaction.atomic():
         broadcast: Broadcast = Broadcast.objects.create(
@@ -111,7 +113,7 @@ def tags(organization: Organization, names: list[str]) -> list[Tag]:
 def find(public_id: str) -> Broadcast:
     found: Broadcast | None = (
         Broadcast.objects.by_public_id(public_id)
-        .select_related("organization", "template", "phone_number", "dispatch")
+        .select_related("organization", "template", "phone_number__account__portfolio", "dispatch")
         .first()
     )
     if found is None:
@@ -131,6 +133,7 @@ def describe(broadcast: Broadcast) -> dict[str, Any]:
         "total": seen.total,
         "recipients": [{"phone": contact.phone, "name": contact.name} for contact in seen.first],
         "leftOut": {reason.value: count for reason, count in seen.left_out.items()},
+        "duration": duration.sentence(seen.total, broadcast.phone_number),
         "problems": preflight.problems(broadcast),
     }
 
@@ -191,6 +194,7 @@ def _lines(member: dict[str, Any]) -> list[str]:
 
 _ON_ONE = {
     "preview": "the first 10 recipients and how many there are",
+    "duplicate": "make a draft of the same template, tags and variables",
     "send": "send a draft now",
     "schedule": "send a draft at a time in the future",
     "pause": "let nothing more go",
