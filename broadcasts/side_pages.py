@@ -7,10 +7,8 @@ from typing import Any
 
 from django import forms
 from django.db import transaction
-from django.http import Http404, HttpRequest, HttpResponse, StreamingHttpResponse
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed, StreamingHttpResponse
 from django.shortcuts import redirect
-from django.utils.decorators import method_decorator
-from django.views.decorators.http import require_GET
 from unfold.decorators import action
 from unfold.widgets import UnfoldAdminTextInputWidget
 
@@ -68,11 +66,12 @@ class SidePages(OwnedAdmin):
         title, subtitle = "Duplicate", str(broadcast)
         return self.page(request, "kaanha/confirm.html", title=title, subtitle=subtitle, original=broadcast, **asked)
 
-    @method_decorator(require_GET)
-    def export_view(self, request: HttpRequest, object_id: str) -> StreamingHttpResponse:
+    def export_view(self, request: HttpRequest, object_id: str) -> HttpResponse | StreamingHttpResponse:
         """The recipients that the filters of their list leave. The download is a line of the audit log."""
         self.require(request, change=False)
         broadcast: Broadcast = self.found(request, object_id)
+        if request.method != "GET":
+            return HttpResponseNotAllowed(["GET"])
         chosen: dict[str, Any] = {name: request.GET[key] for key, (name, _) in FILTERS.items() if request.GET.get(key)}
         known = dict(FILTERS.values())
         if any(value not in known[name] for name, value in chosen.items()):
