@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -19,21 +18,18 @@ from unfold.contrib.filters.admin import ChoicesDropdownFilter
 from unfold.decorators import display
 
 from broadcasts import audience, duration, launch, preflight, report
+from broadcasts.filling import filled
 from broadcasts.forms import BroadcastForm
 from broadcasts.models import Broadcast, PauseReason, Status
 from broadcasts.side_pages import SidePages
-from contacts.models import Contact
+from broadcasts.trial_page import TrialPage
 from kaanha.lib.errors import Refusal
 from kaanha.messaging import counting
 from kaanha.messaging.counting import Funnel
 from kaanha.messaging.models import SkipReason
-from kaanha.messaging.policy import Addressee
-from kaanha.messaging.variable_forms import mapped_bubble
 from kaanha.organizations.access import Area
 from kaanha.organizations.owned_admin import OwnedAdmin, chip, moment
 from kaanha.whatsapp.cloud_api import errors
-from templates_app import rendering
-from templates_app.admin import bubble
 
 STATUS_COLORS = {
     Status.DRAFT: "",
@@ -45,8 +41,6 @@ STATUS_COLORS = {
     Status.CANCELED: "danger",
     Status.FAILED: "danger",
 }
-logger = logging.getLogger(__name__)
-
 RUNNING = frozenset({Status.QUEUED, Status.SENDING})
 ENDED = frozenset({Status.COMPLETED, Status.CANCELED, Status.FAILED})
 # How often a page asks for new numbers, in seconds. They keep moving for a while after the end.
@@ -55,7 +49,7 @@ EVERY_ENDED, STILL_MOVING = 5, timedelta(minutes=30)
 
 
 @admin.register(Broadcast)
-class BroadcastAdmin(SidePages, OwnedAdmin):
+class BroadcastAdmin(SidePages, TrialPage, OwnedAdmin):
     area = Area.CAMPAIGNS
     form = BroadcastForm
     list_display = ("name_and_template", "status_chip", "when", "recipients", "funnel_bar")
@@ -149,8 +143,9 @@ class BroadcastAdmin(SidePages, OwnedAdmin):
         return self._saved(request, obj)
 
     def _saved(self, request: HttpRequest, broadcast: Broadcast) -> HttpResponse:
-        if "_review" in request.POST:
-            return redirect(self.url("review", broadcast.pk))
+        for page in ("review", "test"):
+            if f"_{page}" in request.POST:
+                return redirect(self.url(page, broadcast.pk))
         messages.success(request, f"Draft {broadcast.name!r} is saved. Nothing has been sent.")
         return redirect(self.url("change", broadcast.pk))
 
@@ -186,7 +181,7 @@ class BroadcastAdmin(SidePages, OwnedAdmin):
             "duration": duration.sentence(seen.total, broadcast.phone_number),
             "judged": judged(broadcast, seen),
             "problems": preflight.problems(broadcast),
-            "bubble": filled(broadcast, seen.first),
+            "bubble": filled(broadcast, seen.first[0] if seen.first else None),
         }
         return self.page(
             request, "kaanha/broadcast_review.html", title="Preview recipients", original=broadcast, **context
@@ -226,7 +221,7 @@ class BroadcastAdmin(SidePages, OwnedAdmin):
 
     def live(self, request: HttpRequest, broadcast: Broadcast) -> HttpResponse:
         context = {**self._state(request, broadcast), **self._reasons(broadcast)}
-        context["bubble"] = filled(broadcast, [])
+        context["bubble"] = filled(broadcast, None)
         context["tags"] = list(broadcast.tags.order_by("name"))
         context["excluded_tags"] = list(broadcast.excluded_tags.order_by("name"))
         return self.page(request, "kaanha/broadcast_live.html", title=broadcast.name, **context)
@@ -362,35 +357,9 @@ def _at_once(broadcast: Broadcast) -> str:
     return f"It starts at once, not only on {moment(broadcast.scheduled_at)}."
 
 
-def filled(broadcast: Broadcast, contacts: list[Contact]) -> SafeString:
-    """The message as the first recipient would read it; with [fields] where there is none, or it can't be filled."""
-    template = broadcast.template
-    try:
-        if contacts:
-            filler = rendering.prepare(template.components, template.parameter_format, broadcast.variables)
-            return bubble(template, filler.texts(_values(contacts[0])))
-    except (Refusal, rendering.MissingVariable):
-        logger.debug("Broadcast %s can't be filled for its first recipient", broadcast.pk)
-    return mapped_bubble(template, broadcast.variables)
-
-
 def judged(broadcast: Broadcast, seen: audience.Preview) -> str:
     """For when the preview is judged, in words."""
     return f"goes out on {moment(seen.at)}" if seen.at == broadcast.scheduled_at else "went out now"
-
-
-def _values(contact: Contact) -> dict[str, str]:
-    return Addressee(
-        id=contact.pk,
-        phone=contact.phone,
-        country=contact.country,
-        name=contact.name,
-        email=contact.email,
-        opted_in=contact.opted_in,
-        deleted_at=contact.deleted_at,
-        marketing_opted_out_at=contact.marketing_opted_out_at,
-        attributes=contact.attributes,
-    ).values()
 
 
 def when(broadcast: Broadcast) -> str:

@@ -14,8 +14,8 @@ from rest_framework import serializers, status
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from broadcasts import audience, drafting, duration, launch, preflight, recipients, report
-from broadcasts.models import Broadcast, PauseReason, Status, Trial
+from broadcasts import audience, drafting, duration, launch, preflight, recipients, report, trials
+from broadcasts.models import Broadcast, PauseReason, Status
 from contacts import finding
 from contacts.api import Tags
 from kaanha.lib import local_time, pagination, spreadsheets
@@ -23,7 +23,7 @@ from kaanha.lib.api_json import Body, Nothing, Text, camel
 from kaanha.lib.errors import Refusal
 from kaanha.lib.openapi import described, page_of
 from kaanha.lib.pagination import PageQuery
-from kaanha.messaging import counting, single
+from kaanha.messaging import counting
 from kaanha.messaging.api import (
     ID,
     ContactNamed,
@@ -428,17 +428,7 @@ class TrialAPI(BroadcastAreaAPI):
         """
         said, found = self.asked(OneContact), self.broadcast(broadcast)
         contact = finding.contact(self.organization, public_id=said.get("contact_id"), phone=said.get("phone"))
-        with transaction.atomic():
-            message = single.send(
-                contact,
-                kind=Dispatch.Kind.TEST,
-                template=found.template,
-                number=found.phone_number,
-                variables=found.variables,
-                now=self.now,
-            )
-            Trial.objects.create(broadcast=found, dispatch=message.dispatch)
-            audit.record("broadcast.tested", found, contact=contact.public_id)
+        message = trials.send(found, contact, now=self.now)
         origin = origin_shown(Dispatch.Kind.TEST, broadcast=found)
         return Response(message_shown(message, origin), status=status.HTTP_202_ACCEPTED)
 

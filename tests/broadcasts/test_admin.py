@@ -604,6 +604,7 @@ def test_an_agent_sees_no_broadcast(shop, template, number, tag):
         "cancel",
         "unschedule",
         "duplicate",
+        "test",
         "message",
     ],
 )
