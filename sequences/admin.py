@@ -34,7 +34,8 @@ from sequences import (
 from sequences.forms import ActivationForm, PublishForm, SequenceForm
 from sequences.live_page import people, takes
 from sequences.models import Revision, Sequence, Status, Trigger
-from sequences.steps_admin import STATUS_COLORS, StepsPages, started_by
+from sequences.steps_admin import STATUS_COLORS, StepsPages
+from sequences.steps_shown import started_by
 
 # How often a page asks for new numbers, in seconds. Those of an ended sequence move for a while.
 EVERY, EVERY_REASONS = 5, 20

@@ -7,16 +7,13 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from math import ceil
 from typing import Any
-from urllib.parse import urlencode
 
 from django.db.models import Count
-from django.urls import reverse
 
-from kaanha.messaging.counting import Funnel
 from kaanha.organizations.models import Organization
 from kaanha.organizations.owned_admin import moment
 from kaanha.whatsapp.cloud_api.errors import ErrorClass
-from sequences import running, seeing, trees
+from sequences import seeing, trees
 from sequences.models import (
     INSIDE,
     Code,
@@ -31,8 +28,9 @@ from sequences.models import (
     WhenLate,
 )
 from sequences.seeing import StepView
-from sequences.steps_admin import ICONS, started_by
-from sequences.trees import Change, ChangeKind, Condition, Flat, Kind, Node
+from sequences.step_numbers import Counts, counts, people_url
+from sequences.steps_shown import ICONS, started_by
+from sequences.trees import Change, ChangeKind, Condition, Flat, Node
 
 CHANGE_COLORS = {
     ChangeKind.ADDED: "success",
@@ -45,17 +43,6 @@ LONG = 20_000  # people: from here on the page says how long it takes
 
 
 @dataclass(frozen=True)
-class Number:
-    """A number below a step, with where it leads."""
-
-    count: int
-    words: str
-    link: str = ""
-    bad: bool = False
-    waits: bool = False
-
-
-@dataclass(frozen=True)
 class StepShown:
     """A step of a published tree or of one that is about to be, with its numbers if it has any."""
 
@@ -64,9 +51,7 @@ class StepShown:
     kind: str
     icon: str
     words: str
-    numbers: list[Number]
-    funnel: list[Number]
-    held: str
+    counts: Counts
     paths: list[PathShown]
 
 
@@ -113,9 +98,7 @@ class _Outline:
             kind=node.kind.value,
             icon=ICONS[node.kind],
             words=view.words if view else trees.words(node, self.names),
-            numbers=_numbers(self.sequence, view) if self.sequence and view else [],
-            funnel=_funnel(view.step, view.funnel) if view and view.funnel and view.funnel.total else [],
-            held=_held(view) if view else "",
+            counts=counts(self.sequence, view) if self.sequence and view else Counts(),
             paths=self._paths(node, flat) if isinstance(node, Condition) else [],
         )
 
@@ -129,52 +112,16 @@ def _flat(nodes: tuple[Node, ...]) -> dict[str, Flat]:
     return {step.key: step for step in trees.flatten(nodes)}
 
 
-def _numbers(sequence: Sequence, view: StepView) -> list[Number]:
-    """Who waits here, and how the others went on. What is seldom is shown only where it is there."""
-    passage, kind = view.passage, view.step.kind
-    if not passage.arrived:
-        return [Number(0, "people yet")]
-    waiting = Number(passage.waiting, "waiting", people_url(sequence, step=view.step.key), waits=True)
-    if kind == Kind.CONDITION:
-        ways = [Number(passage.yes, "took Yes"), Number(passage.no, "took No")]
-    else:
-        ways = [Number(passage.passed, "passed")]
-    if kind == Kind.MESSAGE:
-        ways += [Number(passage.skipped, "skipped"), Number(passage.failed, "failed", bad=passage.failed > 0)]
-    seldom = [Number(passage.unconfirmed, "unconfirmed"), Number(passage.left, "left here")]
-    return [waiting, *ways, *(number for number in seldom if number.count)]
-
-
-def _funnel(step: Step, funnel: Funnel) -> list[Number]:
-    url = f"{reverse('admin:messaging_message_changelist')}?dispatch={step.dispatch_id}"
-    delivered = f"delivered{_rate(funnel.delivered, funnel.dispatched)}"
-    return [
-        Number(funnel.dispatched, "sent", url),
-        Number(funnel.delivered, delivered, url),
-        Number(funnel.read, f"read{_rate(funnel.read, funnel.delivered)}", f"{url}&status__exact=read"),
-        Number(funnel.failed, "failed", f"{url}&status__exact=failed", bad=funnel.failed > 0),
-    ]
-
-
-def _rate(part: int, whole: int) -> str:
-    return f" ({100 * part / whole:.0f}\N{NO-BREAK SPACE}%)" if whole else ""
-
-
-def _held(view: StepView) -> str:
-    trouble = view.held is not None and view.held.hold_reason not in running.OWN_HOLDS
-    return view.held.hold_detail if view.held and trouble else ""
-
-
-def people_url(sequence: Sequence, **query: Any) -> str:
-    """The list of the sequence's people, narrowed by its filters."""
-    return f"{reverse('admin:sequences_enrollment_changelist')}?{urlencode({'sequence': sequence.pk, **query})}"
-
-
 # --- the numbers -------------------------------------------------------------------------------------------------
 
 
 def state(sequence: Sequence, revision: Revision | None) -> dict[str, Any]:
     """What changes while one looks: read from counters, so that it may be asked for every few seconds."""
+    return {**standing(sequence), "path": with_numbers(sequence, revision) if revision else [], "shown": revision}
+
+
+def standing(sequence: Sequence) -> dict[str, Any]:
+    """How the sequence as a whole is doing: what holds it up, and how many people are where. Three queries."""
     people = seeing.people(sequence)
     return {
         "sentences": situation(sequence),
@@ -185,8 +132,6 @@ def state(sequence: Sequence, revision: Revision | None) -> dict[str, Any]:
             ("Left early", people.exited, people_url(sequence, status__exact=EnrollmentStatus.EXITED.value)),
         ],
         "held_steps": [held_words(step) for step in seeing.held_steps([sequence.pk])],
-        "path": with_numbers(sequence, revision) if revision else [],
-        "shown": revision,
     }
 
 

@@ -16,11 +16,11 @@ from django.shortcuts import redirect, render
 
 from kaanha.lib.errors import Refusal
 from kaanha.organizations.owned_admin import OwnedAdmin, chip
-from sequences import drafting, publishing, trees
+from sequences import drafting, live_page, publishing, step_numbers, trees
 from sequences.drafting import Gap
-from sequences.models import Sequence, Status, Trigger
+from sequences.models import Sequence, Status
 from sequences.step_forms import FORMS, Draft, StepForm
-from sequences.steps_shown import ICONS, Lines
+from sequences.steps_shown import ICONS, Lines, started_by, unpublished
 from sequences.tree_names import templates_of
 from sequences.trees import Flat, Kind, Node, Problem
 
@@ -31,6 +31,7 @@ STATUS_COLORS = {
     Status.ARCHIVED: "danger",
 }
 ADDS = [(kind.value, kind.value.capitalize(), ICONS[kind]) for kind in Kind]
+EVERY = 5  # seconds, after which the page asks for new numbers
 SHOWN_AT_TOP = 8  # problems; each stands at its step as well
 
 
@@ -58,29 +59,53 @@ class StepsPages(OwnedAdmin):
             "steps": ("<path:object_id>/steps/", self.steps_view),
             "step": ("<path:object_id>/step/", self.step_view),
             "step_message": ("<path:object_id>/step-message/", self.step_message_view),
+            "step_numbers": ("<path:object_id>/step-numbers/", self.step_numbers_view),
             "remove": ("<path:object_id>/remove/", self.remove_view),
         }
 
     # --- the tree ------------------------------------------------------------------------------------------------
 
     def steps_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        """The draft as a tree. POST: one edit of it, named by `act`."""
+        """The draft as a tree. POST: one edit of it, named by `act`. For htmx it is the part that edits change."""
         self.require(request, change=request.method == "POST")
         sequence = self.found(request, object_id)
         if request.method == "POST":
             return self._act(request, sequence)
-        may_edit = self.has_change_permission(request) and sequence.status != Status.ARCHIVED
-        context = _shown(sequence, moving=request.GET.get("move", "") if may_edit else "")
-        return self.page(
-            request,
-            "kaanha/sequence_steps.html",
-            title="Steps",
-            subtitle=str(sequence),
-            original=sequence,
-            may_edit=may_edit,
-            status_chip=chip(sequence.get_status_display(), STATUS_COLORS[Status(sequence.status)]),
-            **context,
-        )
+        moving = request.GET.get("move", "") if self._may_edit(request, sequence) else ""
+        return self._picture(request, sequence, focus=moving, moving=moving)
+
+    def _may_edit(self, request: HttpRequest, sequence: Sequence) -> bool:
+        return self.has_change_permission(request) and sequence.status != Status.ARCHIVED
+
+    def _picture(self, request: HttpRequest, sequence: Sequence, *, focus: str = "", moving: str = "") -> HttpResponse:
+        """The tree, as a page or for htmx in the place of the one that is shown; then step `focus` gets the focus."""
+        context = {
+            "original": sequence,
+            "may_edit": self._may_edit(request, sequence),
+            "focus": focus,
+            "every": 0 if sequence.status == Status.ARCHIVED else EVERY,
+            **_head(sequence),
+            **_shown(sequence, moving=moving),
+        }
+        if not _swaps(request):
+            return self.page(request, "kaanha/sequence_steps.html", title="Steps", subtitle=str(sequence), **context)
+        response = render(request, "kaanha/sequence_builder.html", {**context, "swapped": True})
+        return _instead(response, "#builder")
+
+    def step_numbers_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """The numbers at the steps of the tree, each for its own place: asked for every few seconds, so it is cheap."""
+        self.require(request, change=False)
+        sequence = self.found(request, object_id)
+        newest = sequence.revision
+        keys = {spot.step["id"] for spot in drafting.spots(sequence.draft)}
+        found = step_numbers.by_step(sequence, newest) if newest else {}
+        context = {
+            "original": sequence,
+            **_head(sequence),
+            "steps": [(key, counts) for key, counts in found.items() if key in keys],
+            "republished": newest is not None and str(newest.number) != request.GET.get("revision"),
+        }
+        return render(request, "kaanha/sequence_step_numbers.html", context)
 
     def _act(self, request: HttpRequest, sequence: Sequence) -> HttpResponse:
         name, _, rest = request.POST.get("act", "").partition(":")
@@ -89,7 +114,7 @@ class StepsPages(OwnedAdmin):
             raise Http404
         change, said = _ACTS[name]
         if name == "remove" and _count_inside(sequence, key):
-            return redirect(f"{self.url('remove', sequence.pk)}?{urlencode({'step': key})}")
+            return _leave(request, f"{self.url('remove', sequence.pk)}?{urlencode({'step': key})}")
 
         def act() -> str:
             drafting.edit(sequence, lambda tree: change(tree, key, where))
@@ -97,9 +122,11 @@ class StepsPages(OwnedAdmin):
 
         near = _before(sequence.draft, key) if name == "remove" else key.partition(".")[0]
         self.attempt(request, act, row=sequence)
-        return self._to_step(sequence, near)
+        return self._to_step(request, sequence, near)
 
-    def _to_step(self, sequence: Sequence, key: str = "") -> HttpResponse:
+    def _to_step(self, request: HttpRequest, sequence: Sequence, key: str = "") -> HttpResponse:
+        if _swaps(request):
+            return self._picture(request, sequence, focus=key)
         return redirect(self._at_step(sequence, key))
 
     def _at_step(self, sequence: Sequence, key: str) -> str:
@@ -108,19 +135,25 @@ class StepsPages(OwnedAdmin):
     # --- one step ------------------------------------------------------------------------------------------------
 
     def step_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        """The form of a step: `?step=ID`, or `?kind=message&before=ID` or `&end=ID.yes` for a new one."""
+        """The form of a step: `?step=ID`, or `?kind=message&before=ID` or `&end=ID.yes` for a new one.
+
+        For htmx it is the form alone, which stands in the step's card, and once it is saved the tree.
+        """
         self.require(request)
         sequence = self.found(request, object_id)
         try:
             edited = _edited(request, sequence)
         except Refusal as refusal:
             messages.error(request, str(refusal))
-            return self._to_step(sequence)
+            return self._to_step(request, sequence)
         form = _form(request, sequence, edited)
         save = request.method == "POST" and "_show" not in request.POST
         if save and form.is_valid() and self._save(request, sequence, edited, form):
-            return self._to_step(sequence, edited.key)
-        return self.page(request, "kaanha/sequence_step.html", **self._around(request, sequence, edited, form))
+            return self._to_step(request, sequence, edited.key)
+        context = self._around(request, sequence, edited, form)
+        if _swaps(request):
+            return render(request, "kaanha/sequence_step_form.html", {**context, "in_place": True})
+        return self.page(request, "kaanha/sequence_step.html", **context)
 
     def _save(self, request: HttpRequest, sequence: Sequence, edited: Edited, form: StepForm) -> bool:
         def change(tree: drafting.Tree) -> drafting.Tree:
@@ -149,6 +182,7 @@ class StepsPages(OwnedAdmin):
             "hidden": [("id", edited.key), ("seen", edited.seen)],
             "published": sequence.status != Status.DRAFT,
             "back": self._at_step(sequence, anchor),
+            "here": f"{request.path}?{request.GET.urlencode()}",
         }
         if edited.kind == Kind.MESSAGE:
             context |= form.message() | {"message_url": self._message_url(request, sequence)}  # type: ignore[attr-defined]
@@ -182,7 +216,7 @@ class StepsPages(OwnedAdmin):
             drafting.find(sequence.draft, key)
         except Refusal as refusal:
             messages.error(request, str(refusal))
-            return self._to_step(sequence)
+            return self._to_step(request, sequence)
 
         def remove(inside: int) -> str:
             drafting.edit(sequence, lambda tree: drafting.remove(tree, key, least=inside))
@@ -217,11 +251,26 @@ _ACTS: dict[str, tuple[Callable[[drafting.Tree, str, str], drafting.Tree], str]]
 }
 
 
-def started_by(sequence: Sequence) -> str:
-    """What starts the sequence, in words: The tag vip is put on a contact."""
-    if sequence.trigger == Trigger.TAG_ADDED:
-        return f"The tag {sequence.trigger_tag} is put on a contact" if sequence.trigger_tag else "A tag (none chosen)"
-    return Trigger(sequence.trigger).label
+def _swaps(request: HttpRequest) -> bool:
+    """Whether htmx asks, which puts the answer into the page that is shown."""
+    return "HX-Request" in request.headers
+
+
+def _instead(response: HttpResponse, of: str) -> HttpResponse:
+    """The answer, for htmx to put in the place of that part of the page, whatever was to be replaced."""
+    response.headers["HX-Retarget"], response.headers["HX-Reswap"] = of, "outerHTML"
+    return response
+
+
+def _leave(request: HttpRequest, url: str) -> HttpResponse:
+    """On to another page, also where htmx asked."""
+    return HttpResponse(headers={"HX-Redirect": url}) if _swaps(request) else redirect(url)
+
+
+def _head(sequence: Sequence) -> dict[str, Any]:
+    """What stands above the tree: of one that was activated, its people, too."""
+    status = chip(sequence.get_status_display(), STATUS_COLORS[Status(sequence.status)])
+    return {"status_chip": status, **(live_page.standing(sequence) if sequence.status != Status.DRAFT else {})}
 
 
 def _shown(sequence: Sequence, *, moving: str) -> dict[str, Any]:
@@ -230,14 +279,17 @@ def _shown(sequence: Sequence, *, moving: str) -> dict[str, Any]:
     nodes = trees.parse(tree)
     problems = publishing.problems(sequence)
     steps = {step.key: step for step in trees.flatten(nodes)}
+    newest = sequence.revision
+    published = trees.parse(newest.tree) if newest else ()
     lines = Lines(
         steps,
         names=trees.names(nodes, sequence.organization),
         templates={row.public_id: row for row in templates_of(nodes, sequence.organization)},
         problems=_by_step(problems),
+        counts=step_numbers.by_step(sequence, newest) if newest else {},
+        unpublished=unpublished(published, nodes) if newest else {},
         moving=moving if moving in steps else "",
     )
-    newest = sequence.revision
     return {
         "path": lines.path(tree),
         "adds": ADDS,
@@ -247,6 +299,7 @@ def _shown(sequence: Sequence, *, moving: str) -> dict[str, Any]:
         "more_problems": max(len(problems) - SHOWN_AT_TOP, 0),
         "newest": newest,
         "unpublished": publishing.unpublished(sequence, newest),
+        "taken_out": sum(step.key not in steps for step in trees.flatten(published)),
         "started_by": started_by(sequence),
     }
 

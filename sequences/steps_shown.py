@@ -13,11 +13,30 @@ from kaanha.messaging.policy import is_marketing
 from kaanha.messaging.variable_forms import mapped_bubble
 from sequences import drafting, trees
 from sequences.drafting import Step
-from sequences.trees import Flat, Kind, Message
+from sequences.models import Revision, Sequence, Trigger
+from sequences.step_numbers import Counts
+from sequences.trees import ChangeKind, Flat, Kind, Message, Node
 from templates_app.models import MessageTemplate
 
 ICONS = {Kind.MESSAGE: "chat", Kind.DELAY: "schedule", Kind.CONDITION: "call_split"}
 THE_END = "The sequence ends"
+UNPUBLISHED = {ChangeKind.ADDED: "new", ChangeKind.CHANGED: "changed", ChangeKind.MOVED: "moved"}
+
+
+def started_by(sequence: Sequence | Revision) -> str:
+    """What starts the sequence, in words: The tag vip is put on a contact."""
+    if sequence.trigger == Trigger.TAG_ADDED:
+        return f"The tag {sequence.trigger_tag} is put on a contact" if sequence.trigger_tag else "A tag (none chosen)"
+    return Trigger(sequence.trigger).label
+
+
+def unpublished(before: Listed[Node], after: Listed[Node]) -> dict[str, str]:
+    """What isn't published of each step that differs from its revision, by key: such as changed, moved."""
+    found: dict[str, dict[str, None]] = {}
+    for change in trees.diff(before, after):
+        if change.kind in UNPUBLISHED:
+            found.setdefault(change.key, {})[UNPUBLISHED[change.kind]] = None
+    return {key: ", ".join(words) for key, words in found.items()}
 
 
 @dataclass(frozen=True)
@@ -50,8 +69,19 @@ class BranchShown:
 
 
 @dataclass(frozen=True)
+class Into:
+    """A path of the condition beside a step, into which it can go: what that is called, and the gap's query."""
+
+    words: str
+    query: str
+
+
+@dataclass(frozen=True)
 class Line:
-    """A step. `up` and `down` are what these buttons do, empty where they do nothing."""
+    """A step. `up` and `down` are what these buttons do, empty where they do nothing.
+
+    `counts` are its numbers where it is published, `unpublished` says what of it isn't.
+    """
 
     flat: Flat
     words: str
@@ -62,6 +92,9 @@ class Line:
     before: GapShown | None
     up: str
     down: str
+    into: list[Into]
+    counts: Counts | None
+    unpublished: str
     moves: bool
     branches: list[BranchShown]
 
@@ -86,6 +119,8 @@ class Lines:
     names: Mapping[str, str]
     templates: Mapping[str, MessageTemplate]
     problems: Mapping[str, Listed[str]] = field(default_factory=dict)
+    counts: Mapping[str, Counts] = field(default_factory=dict)
+    unpublished: Mapping[str, str] = field(default_factory=dict)
     moving: str = ""
 
     def path(self, steps: Listed[Step], *, end: str = "", words: str = "at the end", held: bool = False) -> PathShown:
@@ -108,6 +143,9 @@ class Lines:
             before=None if held else self._gap_before(steps, index),
             up=_way("Up", at_edge=index == 0, on_path=on_path),
             down=_way("Down", at_edge=index == len(steps) - 1, on_path=on_path),
+            into=list(self._into(steps, index)),
+            counts=self.counts.get(flat.key),
+            unpublished=self.unpublished.get(flat.key, ""),
             moves=moves,
             branches=list(self._branches(step, flat, held=held or moves)) if flat.node.kind == Kind.CONDITION else [],
         )
@@ -118,6 +156,17 @@ class Lines:
             return None
         flat = self.steps[steps[index]["id"]]
         return GapShown(urlencode({"before": flat.key}), f"before step {flat.place}", self.moving)
+
+    def _into(self, steps: Listed[Step], index: int) -> Iterator[Into]:
+        """The end of each path of the condition before the step, the beginning of each of the one after it."""
+        for beside in (index - 1, index + 1):
+            host = steps[beside] if 0 <= beside < len(steps) else None
+            if host is None or self.steps[host["id"]].node.kind != Kind.CONDITION:
+                continue
+            for name in drafting.PATHS:
+                first = host.get(name) if beside > index else None
+                query = {"before": first[0]["id"]} if first else {"end": f"{host['id']}.{name}"}
+                yield Into(f"Into {name.capitalize()} of step {self.steps[host['id']].place}", urlencode(query))
 
     def _branches(self, step: Step, flat: Flat, *, held: bool) -> Iterator[BranchShown]:
         then = f"On to step {self.steps[flat.next].place}" if flat.next else THE_END

@@ -243,7 +243,7 @@ def branching(stage, tag):
 
 
 def numbers(step):
-    return [(number.count, number.words) for number in step.numbers]
+    return [(number.count, number.words) for number in step.counts.numbers]
 
 
 def test_the_live_page_says_where_everybody_is(owner, stage):
@@ -265,7 +265,7 @@ def test_the_live_page_says_where_everybody_is(owner, stage):
     ]
     message, delay, condition, last = context["path"]
     assert numbers(message) == [(1, "waiting"), (2, "passed"), (0, "skipped"), (0, "failed")]
-    assert [number.count for number in message.funnel] == [2, 2, 2, 0]
+    assert [number.count for number in message.counts.funnel] == [2, 2, 2, 0]
     assert numbers(delay) == [(0, "waiting"), (2, "passed")]
     assert numbers(condition) == [(0, "waiting"), (1, "took Yes"), (1, "took No")]
     assert numbers(last) == [(1, "waiting"), (0, "passed")]
@@ -281,7 +281,7 @@ def test_its_numbers_lead_to_the_people_behind_them(owner, stage):
     context = owner.get(page(sequence)).context
 
     step, links = context["path"][0], [link for _, _, link in context["tiles"]]
-    for link in [*links[:2], step.numbers[0].link, step.funnel[0].link]:
+    for link in [*links[:2], step.counts.numbers[0].link, step.counts.funnel[0].link]:
         assert "Asha Rao" in text(owner.get(link)), link
     for link in [*links[2:], context["refusals_url"]]:
         shown = owner.get(link)

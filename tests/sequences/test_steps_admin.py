@@ -6,10 +6,11 @@ import pytest
 from django.contrib.admin.models import LogEntry
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
 
 from kaanha.organizations.models import Role
-from sequences import drafting
-from sequences.models import Sequence, Status
+from sequences import drafting, enrolling, publishing
+from sequences.models import Sequence, Source, Status
 from sequences.tree_reading import MAX_DEPTH
 from tests.factories import (
     ContactFactory,
@@ -552,3 +553,130 @@ def test_the_page_costs_the_same_however_many_steps(owner, draft, template, tag)
 
     # the large one also asks for its tags: with their names, and for the judgment
     assert cost(large) <= cost(small) + 2
+
+
+# --- in place ----------------------------------------------------------------------------------------------------
+
+HTMX = {"HX-Request": "true"}
+
+
+def test_an_edit_in_place_is_answered_with_the_tree_and_the_step_to_go_to(owner, draft):
+    sequence = draft(delay("a"), delay("b"))
+    answer = owner.post(page(sequence), {"act": "up:b"}, headers=HTMX)
+
+    shown = answer.content.decode()
+    assert (answer.headers["HX-Retarget"], answer.headers["HX-Reswap"]) == ("#builder", "outerHTML")
+    assert '<div id="builder" data-focus="step-b">' in shown
+    assert "<html" not in shown
+    assert "The step is moved up." in text(answer)
+    assert shown.index('id="step-b"') < shown.index('id="step-a"')
+    assert [step["id"] for step in steps_of(sequence)] == ["b", "a"]
+
+
+def test_a_steps_form_opens_in_its_card_keeps_its_errors_there_and_gives_the_tree_when_saved(owner, draft):
+    sequence = draft(delay("a"))
+    address = page(sequence, "step", "?step=a")
+    form = owner.get(address, headers=HTMX)
+    assert "<html" not in form.content.decode()
+    assert f'hx-post="{address}"' in form.content.decode()
+    typed = {"id": "a", "seen": hidden(form, "seen"), **FOR_DAYS}
+
+    wrong = owner.post(address, {**typed, "span_0": "0"}, headers=HTMX)
+    assert "HX-Retarget" not in wrong.headers
+    assert "Give a number from 1 to 36,525 days." in text(wrong)
+    right = owner.post(address, {**typed, "span_0": "3"}, headers=HTMX)
+    assert right.headers["HX-Retarget"] == "#builder"
+    assert 'data-focus="step-a"' in right.content.decode()
+    late = owner.post(address, {**typed, "span_0": "4"}, headers=HTMX)
+    assert "That step was changed in another window since you opened it." in text(late)
+    assert "HX-Retarget" not in late.headers  # what was typed stays
+    assert steps_of(sequence) == [delay("a", 3)]
+    gone = owner.get(page(sequence, "step", "?step=gone"), headers=HTMX)
+    assert gone.headers["HX-Retarget"] == "#builder"
+    assert "That step isn't there any more" in text(gone)
+
+
+def test_a_condition_with_steps_is_asked_about_on_a_page_also_in_place(owner, draft, tag):
+    sequence = draft(has("a", tag, yes=[delay("b")]))
+    answer = owner.post(page(sequence), {"act": "remove:a"}, headers=HTMX)
+    assert answer.headers["HX-Redirect"] == page(sequence, "remove", "?step=a")
+    assert steps_of(sequence) == [has("a", tag, yes=[delay("b")])]
+
+
+def test_a_step_goes_into_the_paths_of_the_condition_beside_it(owner, draft, tag):
+    sequence = draft(delay("a"), has("b", tag, yes=[delay("c")]), delay("d"))
+    shown = owner.get(page(sequence)).content.decode()
+
+    ways = re.findall(r'value="move:([^"]+)">([^<]+)<', shown)
+    assert ways == [
+        ("a:before=c", "Into Yes of step 2"),
+        ("a:end=b.no", "Into No of step 2"),
+        ("d:end=b.yes", "Into Yes of step 2"),
+        ("d:end=b.no", "Into No of step 2"),
+    ]
+    for way, _ in ways[:1] + ways[3:]:
+        owner.post(page(sequence), {"act": f"move:{way}"})
+    assert steps_of(sequence) == [has("b", tag, yes=[delay("a"), delay("c")], no=[delay("d")])]
+
+
+# --- live --------------------------------------------------------------------------------------------------------
+
+
+def publish(sequence):
+    publishing.activate(sequence, now=timezone.now())
+    return Sequence.objects.get(pk=sequence.pk)
+
+
+def test_published_steps_show_their_numbers_and_what_is_not_published_says_so(owner, draft, shop, template, tag):
+    sequence = publish(draft(message("a", template), delay("b"), delay("c"), has("d", tag, yes=[delay("e")])))
+    contact = ContactFactory(organization=shop)
+    enrolling.enroll(sequence, [contact.pk], source=Source.API, now=timezone.now())
+    assert "not published yet" not in text(owner.get(page(sequence)))
+    sequence.draft = [delay("c", 2), message("a", template), has("d", tag, yes=[delay("n")])]
+    sequence.save()
+
+    context = owner.get(page(sequence)).context
+    lines = {line.key: line for line in context["path"].lines}
+    assert {key: line.unpublished for key, line in lines.items()} == {"c": "moved, changed", "a": "", "d": ""}
+    [new] = lines["d"].branches[0].path.lines
+    assert (new.unpublished, new.counts) == ("new", None)
+    assert [(number.count, number.words) for number in lines["a"].counts.numbers] == [
+        (1, "waiting"),
+        (0, "passed"),
+        (0, "skipped"),
+        (0, "failed"),
+    ]
+    assert context["taken_out"] == 2
+    assert [(label, count) for label, count, _ in context["tiles"]][:2] == [("Enrolled", 1), ("Inside", 1)]
+
+
+def test_new_numbers_go_to_the_steps_that_are_shown(owner, draft, template):
+    sequence = publish(draft(message("a", template), delay("b")))
+    sequence.draft = [message("a", template), delay("n")]
+    sequence.save()
+
+    answer = owner.get(page(sequence, "step-numbers", "?revision=1"))
+    swapped = re.findall(r'<\w+ id="([^"]+)"[^>]*hx-swap-oob="true"', answer.content.decode())
+    assert swapped == ["standing", "counts-a"]  # not b, which is no more, nor n, which isn't yet
+    later = text(owner.get(page(sequence, "step-numbers", "?revision=0")))
+    assert "Another revision was published meanwhile" in later
+    assert "step-numbers" not in owner.get(page(draft(delay("a")))).content.decode()
+
+
+def test_a_running_sequences_pages_cost_the_same_however_many_steps_and_people(
+    owner, draft, shop, template, tag, django_assert_num_queries
+):
+    small = publish(draft(message("m", template), has("c", tag, yes=[delay("d")])))
+    large = publish(
+        draft(
+            *(message(f"m{number}", template) for number in range(20)),
+            *(has(f"c{number}", tag, yes=[delay(f"d{number}")]) for number in range(10)),
+        )
+    )
+    people = [contact.pk for contact in ContactFactory.create_batch(3, organization=shop)]
+    enrolling.enroll(large, people, source=Source.API, now=timezone.now())
+    for sequence in (small, large):
+        with django_assert_num_queries(21):
+            owner.get(page(sequence))
+        with django_assert_num_queries(14):
+            owner.get(page(sequence, "step-numbers", "?revision=1"))

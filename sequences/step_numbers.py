@@ -1,0 +1,89 @@
+"""The numbers that stand at a published step: who waits there, how the others went on, what became of its messages."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlencode
+
+from django.urls import reverse
+
+from kaanha.messaging.counting import Funnel
+from sequences import running, seeing
+from sequences.models import Revision, Sequence, Step
+from sequences.seeing import StepView
+from sequences.trees import Kind
+
+
+@dataclass(frozen=True)
+class Number:
+    """A number below a step, with where it leads."""
+
+    count: int
+    words: str
+    link: str = ""
+    bad: bool = False
+    waits: bool = False
+
+
+@dataclass(frozen=True)
+class Counts:
+    """A step's people and its messages, and why it is held; nothing of a step that isn't published."""
+
+    numbers: list[Number] = field(default_factory=list)
+    funnel: list[Number] = field(default_factory=list)
+    held: str = ""
+
+
+def by_step(sequence: Sequence, revision: Revision) -> Mapping[str, Counts]:
+    """The numbers of the revision's steps, by key, in the same number of queries whatever there is."""
+    return {view.step.key: counts(sequence, view) for view in seeing.steps(sequence, revision)}
+
+
+def counts(sequence: Sequence, view: StepView) -> Counts:
+    """What stands at the step."""
+    funnel = view.funnel
+    sent = _funnel(view.step, funnel) if funnel is not None and funnel.total else []
+    return Counts(_numbers(sequence, view), sent, _held(view))
+
+
+def _numbers(sequence: Sequence, view: StepView) -> list[Number]:
+    """Who waits here, and how the others went on. What is seldom is shown only where it is there."""
+    passage, kind = view.passage, view.step.kind
+    if not passage.arrived:
+        return [Number(0, "people yet")]
+    waiting = Number(passage.waiting, "waiting", people_url(sequence, step=view.step.key), waits=True)
+    if kind == Kind.CONDITION:
+        ways = [Number(passage.yes, "took Yes"), Number(passage.no, "took No")]
+    else:
+        ways = [Number(passage.passed, "passed")]
+    if kind == Kind.MESSAGE:
+        ways += [Number(passage.skipped, "skipped"), Number(passage.failed, "failed", bad=passage.failed > 0)]
+    seldom = [Number(passage.unconfirmed, "unconfirmed"), Number(passage.left, "left here")]
+    return [waiting, *ways, *(number for number in seldom if number.count)]
+
+
+def _funnel(step: Step, funnel: Funnel) -> list[Number]:
+    url = f"{reverse('admin:messaging_message_changelist')}?dispatch={step.dispatch_id}"
+    delivered = f"delivered{_rate(funnel.delivered, funnel.dispatched)}"
+    return [
+        Number(funnel.dispatched, "sent", url),
+        Number(funnel.delivered, delivered, url),
+        Number(funnel.read, f"read{_rate(funnel.read, funnel.delivered)}", f"{url}&status__exact=read"),
+        Number(funnel.failed, "failed", f"{url}&status__exact=failed", bad=funnel.failed > 0),
+    ]
+
+
+def _rate(part: int, whole: int) -> str:
+    return f" ({100 * part / whole:.0f}\N{NO-BREAK SPACE}%)" if whole else ""
+
+
+def _held(view: StepView) -> str:
+    trouble = view.held is not None and view.held.hold_reason not in running.OWN_HOLDS
+    return view.held.hold_detail if view.held and trouble else ""
+
+
+def people_url(sequence: Sequence, **query: Any) -> str:
+    """The list of the sequence's people, narrowed by its filters."""
+    return f"{reverse('admin:sequences_enrollment_changelist')}?{urlencode({'sequence': sequence.pk, **query})}"
