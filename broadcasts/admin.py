@@ -60,9 +60,9 @@ class BroadcastAdmin(SidePages, TrialPage, OwnedAdmin):
     add_form_template = "kaanha/broadcast_form.html"
     change_form_template = "kaanha/broadcast_form.html"
     fieldsets = (
-        (None, {"fields": ("name", "template", "phone_number")}),
+        (None, {"fields": ("name", "template")}),
         ("Who receives it", {"fields": ("tags", "excluded_tags")}),
-        ("When", {"fields": ("scheduled_at",)}),
+        ("When, and from which number", {"fields": ("scheduled_at", "phone_number")}),
     )
 
     def own_pages(self) -> dict[str, tuple[str, Callable[..., HttpResponse]]]:
@@ -70,6 +70,8 @@ class BroadcastAdmin(SidePages, TrialPage, OwnedAdmin):
             **super().own_pages(),
             "message": ("message/", self.message_view),
             "message_of": ("<path:object_id>/message/", self.message_view),
+            "audience": ("audience/", self.audience_view),
+            "audience_of": ("<path:object_id>/audience/", self.audience_view),
         }
         for name in ("review", "confirm", "funnel", "reasons", "pause", "resume", "cancel", "unschedule"):
             pages[name] = (f"<path:object_id>/{name}/", getattr(self, f"{name}_view"))
@@ -151,17 +153,28 @@ class BroadcastAdmin(SidePages, TrialPage, OwnedAdmin):
 
     def message_view(self, request: HttpRequest, object_id: str = "") -> HttpResponse:
         """The rows for variables and the preview, for what the form holds at the moment."""
+        form = self._typed(request, object_id)
+        return render(request, "kaanha/message_rows.html", {**form.message(), "message_url": request.path})
+
+    def audience_view(self, request: HttpRequest, object_id: str = "") -> HttpResponse:
+        """How many people the form's tags reach at the moment. One count."""
+        count = self._typed(request, object_id).audience().count()
+        told = {"count": count, "chosen_tags": request.POST.getlist("tags"), "audience_url": request.path}
+        return render(request, "kaanha/broadcast_audience.html", told)
+
+    def _typed(self, request: HttpRequest, object_id: str) -> Any:
+        """The form as it is filled at the moment, not checked."""
         self.require(request)
         broadcast = self.found(request, object_id) if object_id else None
         form_class: Any = self.get_form(request, broadcast, change=broadcast is not None)
-        form = form_class(request.POST, instance=broadcast)
-        return render(request, "kaanha/message_rows.html", {**form.message(), "message_url": request.path})
+        return form_class(request.POST, instance=broadcast)
 
     def render_change_form(self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         form = context["adminform"].form
         broadcast = kwargs.get("obj")
         context.update(form.message())
-        context["message_url"] = self.url("message_of", broadcast.pk) if broadcast else self.url("message")
+        for name in ("message", "audience"):
+            context[f"{name}_url"] = self.url(f"{name}_of", broadcast.pk) if broadcast else self.url(name)
         context["nothing_to_send"] = (
             not form.fields["template"].queryset.exists() if "template" in form.fields else True
         )

@@ -35,8 +35,14 @@ class Preview:
 
 def recipients(broadcast: Broadcast) -> ContactQuerySet:
     """Contacts for each of whom a launch would make a message now; what is judged in the claim may still skip it."""
-    chosen = _tagged(broadcast).reachable().with_phone()
-    excluded = list(broadcast.excluded_tags.values_list("pk", flat=True))
+    tags, excluded = (list(rows.values_list("pk", flat=True)) for rows in (broadcast.tags, broadcast.excluded_tags))
+    return among(broadcast.organization_id, tags=tags, excluded=excluded)
+
+
+def among(organization: int, *, tags: list[int], excluded: list[int]) -> ContactQuerySet:
+    """The organization's contacts who hold any of these tags and none of those, and can be written to."""
+    contacts: ContactQuerySet = Contact.objects.of(organization)
+    chosen = contacts.tagged_any(tags).reachable().with_phone()
     return chosen.tagged_none(excluded) if excluded else chosen
 
 

@@ -23,13 +23,14 @@ def filled(broadcast: Broadcast, contact: Contact | None) -> SafeString:
     try:
         if contact:
             filler = rendering.prepare(template.components, template.parameter_format, broadcast.variables)
-            return bubble(template, filler.texts(_values(contact)))
+            return bubble(template, filler.texts(values_of(contact)))
     except (Refusal, rendering.MissingVariable):
         logger.debug("Broadcast %s can't be filled for contact %s", broadcast.pk, contact and contact.pk)
     return mapped_bubble(template, broadcast.variables)
 
 
-def _values(contact: Contact) -> dict[str, str]:
+def values_of(contact: Contact) -> dict[str, str]:
+    """What the contact has for variables, as a claim reads it."""
     return Addressee(
         id=contact.pk,
         phone=contact.phone,

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.utils.functional import cached_property
 from unfold.widgets import UnfoldAdminSelect2MultipleWidget
 
+from broadcasts import audience
+from broadcasts.filling import values_of
 from broadcasts.models import Broadcast
-from contacts.models import Tag
+from contacts.models import Contact, ContactQuerySet, Tag
 from kaanha.messaging.variable_forms import VariableForm
 from kaanha.organizations.fields import LocalTimeField
 from kaanha.organizations.owned_admin import OwnedForm
 from kaanha.whatsapp.models import PhoneNumber
 from templates_app.models import MessageTemplate
+
+READERS = 20  # people in whose eyes the message can be looked at
+DIGITS = 19  # of a key that fits its column
 
 
 class BroadcastForm(VariableForm, OwnedForm):
@@ -55,6 +61,41 @@ class BroadcastForm(VariableForm, OwnedForm):
             fields[name].required = False
         fields["tags"].help_text = "Who holds any of these receives it, once."
         fields["excluded_tags"].help_text = "Who holds any of these doesn't."
+
+    # --- what the page shows beside the fields, for what they hold at the moment ------------------------------------
+
+    def audience(self) -> ContactQuerySet:
+        """Who would be written to, of the tags that are chosen."""
+        owner = self.instance.organization_id or (self.owner.pk if self.owner else 0)
+        return audience.among(owner, tags=self._chosen("tags", owner), excluded=self._chosen("excluded_tags", owner))
+
+    def _chosen(self, name: str, owner: int) -> list[int]:
+        if not self.is_bound:
+            return [tag.pk for tag in self.initial.get(name) or ()]
+        data: Any = self.data
+        keys = [key for key in data.getlist(self.add_prefix(name)) if key.isdecimal() and len(key) < DIGITS]
+        return list(Tag.objects.of(owner).filter(pk__in=keys).values_list("pk", flat=True))
+
+    @cached_property
+    def reader(self) -> Contact | None:
+        """Somebody of the audience, in whose eyes the preview is shown: the first, or another one where asked for."""
+        if "tags" not in self.fields:
+            return None
+        people = self.audience().order_by("pk")
+        found: Contact | None = people[self.turn : self.turn + 1].first() or people.first()
+        return found
+
+    @property
+    def turn(self) -> int:
+        """Whose turn it is to be the reader: the first, the second …"""
+        asked = str(self.data.get("reader", "0")) if self.is_bound else "0"
+        return int(asked) % READERS if asked.isdecimal() and len(asked) < DIGITS else 0
+
+    def person(self) -> dict[str, str] | None:
+        return values_of(self.reader) if self.reader else None
+
+    def message(self) -> dict[str, Any]:
+        return {**super().message(), "reader": self.reader, "turn": self.turn, "next_turn": (self.turn + 1) % READERS}
 
     def clean(self) -> dict[str, Any]:
         cleaned: dict[str, Any] = super().clean() or self.cleaned_data

@@ -102,7 +102,12 @@ class VariableForm(forms.BaseForm):
         values = self.data if self.is_bound else {name: self[name].initial for name in self.fields if ":" in name}
         mapping = self.variables(values)
         sample = {slot.key: slot.example for slot in self.slots if slot.example and slot.key in mapping}
-        return {key: _shown(one, sample.get(key, "")) for key, one in mapping.items()}
+        person = self.person()
+        return {key: _shown(one, sample.get(key, ""), person) for key, one in mapping.items()}
+
+    def person(self) -> Mapping[str, str] | None:
+        """The values of somebody who would get it, for the preview; None where the form knows nobody."""
+        return None
 
     def message(self) -> dict[str, Any]:
         """What kaanha/message_rows.html shows: the variables' inputs, and the message as they fill it."""
@@ -116,11 +121,15 @@ def mapped_bubble(template: MessageTemplate, variables: Mapping[str, Any]) -> Sa
     return bubble(template, {key: _shown(one) for key, one in variables.items()})
 
 
-def _shown(mapping: Mapping[str, str], example: str = "") -> str:
-    """What a preview shows for one mapped variable: its text, else an example, the fallback or the field's name."""
+def _shown(mapping: Mapping[str, str], example: str = "", person: Mapping[str, str] | None = None) -> str:
+    """What a preview shows for one mapped variable: its text, else the person's value or an example, the fallback or
+    the field's name.
+    """
     for member in ("text", "link", "id"):
         if mapping.get(member):
             return mapping[member]
+    if person is not None:
+        return person.get(mapping["field"], "").strip() or mapping.get("fallback") or f"[{mapping['field']}]"
     return example or mapping.get("fallback") or f"[{mapping['field']}]"
 
 

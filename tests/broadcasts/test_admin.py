@@ -400,6 +400,47 @@ def test_the_list_costs_the_same_however_many_broadcasts(
         assert owner.get(LIST).content.decode().count("k-mini") == 6
 
 
+def test_the_form_counts_whom_its_tags_reach_before_anything_is_saved(owner, shop, template, number, tag):
+    other, excluded = TagFactory(organization=shop), TagFactory(organization=shop)
+    both = holder(tag)
+    tagging.add(shop, [both.pk], [other.pk], source="operator", at=timezone.now())
+    holder(other)
+    out = holder(tag)
+    tagging.add(shop, [out.pk], [excluded.pk], source="operator", at=timezone.now())
+    holder(tag, opted_in=False)
+    foreign = TagFactory()
+    holder(foreign)
+
+    def count(tags, without=()):
+        return text(owner.post(f"{LIST}audience/", {"tags": tags, "excluded_tags": without}))
+
+    assert "2 contacts with these tags have opted in." in count([tag.pk, other.pk], [excluded.pk])
+    assert "1 contact with these tags has opted in." in count([tag.pk], [excluded.pk])
+    assert "Choose a tag to see how many people it reaches." in count([])
+    assert "0 contacts" in count([foreign.pk, "x", "9" * 30])
+    assert "1 contact " in text(
+        owner.post(page(draft_of(other, template, number), "audience"), {"tags": [excluded.pk]})
+    )
+
+
+def test_the_form_shows_the_message_as_people_of_its_tags_read_it(owner, template, number, tag):
+    holder(tag, name="Asha Example")
+    holder(tag, name="")
+    typed = form(template, number, tag, **{"body.2:value": ""})
+
+    first = text(owner.post(f"{LIST}message/", typed))
+    assert "Hi Asha, our sale ends on" in first
+    assert "As Asha Example would read it." in first
+    assert "Hi there, our sale" in text(owner.post(f"{LIST}message/", {**typed, "reader": "1"}))
+    for nonsense in ("-1", "x", "7", "9" * 30):
+        assert "Hi Asha, our sale" in text(owner.post(f"{LIST}message/", {**typed, "reader": nonsense}))
+    nobody = text(owner.post(f"{LIST}message/", {**typed, "tags": []}))
+    assert "would read it" not in nobody
+    assert "Hi Asha" not in nobody
+    saved = draft_of(tag, template, number)
+    assert "As Asha Example would read it." in text(owner.get(page(saved)))
+
+
 def test_a_broadcast_that_skipped_everybody_does_not_look_sent(owner, template, number, tag):
     broadcast = sending(draft_of(tag, template, number))
     MessageFactory.create_batch(
@@ -606,6 +647,7 @@ def test_an_agent_sees_no_broadcast(shop, template, number, tag):
         "duplicate",
         "test",
         "message",
+        "audience",
     ],
 )
 def test_another_organizations_broadcast_is_not_found_on_any_page(owner, name):
