@@ -101,6 +101,7 @@ class StepsPages(OwnedAdmin):
         found = step_numbers.by_step(sequence, newest) if newest else {}
         context = {
             "original": sequence,
+            "may_edit": self._may_edit(request, sequence),
             **_head(sequence),
             "steps": [(key, counts) for key, counts in found.items() if key in keys],
             "republished": newest is not None and str(newest.number) != request.GET.get("revision"),

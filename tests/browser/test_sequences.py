@@ -40,6 +40,8 @@ def add_message(window, words, place, template="season_greetings"):
 
 
 def looks_right(window):
+    window.page.mouse.move(0, 0)  # what the mouse is over, or is just leaving, has paler colors
+    window.page.wait_for_function("() => document.getAnimations().every(one => one.playState !== 'running')")
     window.fits()
     window.is_accessible()
 
@@ -142,16 +144,21 @@ def test_a_sequence_is_drawn_changed_in_place_activated_and_watched(open_window,
 
 def test_steps_are_added_moved_and_deleted_by_keyboard_alone(open_window, product):
     shop = product.shop("Typing store")
+    TagFactory(organization=shop.organization, name="vip")
     sequence = SequenceFactory(organization=shop.organization, phone_number=shop.number, name="Typed")
     window = open_window(shop.member())
     keys = window.page.keyboard
 
-    def add_by_keys(words, kind, place):
+    def add_by_keys(words, kind, place, *, choose=""):
         window.tab_to(f"details.k-gap > summary:has-text('Add a step {words}')")
         keys.press("Enter")
         window.tab_to(f"details.k-gap[open] a:has-text('{kind}')")
         keys.press("Enter")
         expect(window.page.locator(".k-editor form :focus")).to_be_visible()
+        if choose:
+            window.tab_to(".k-editor select:visible >> nth=0")
+            keys.type(choose)
+            expect(window.page.locator(".k-editor select option:checked").first).to_contain_text(choose)
         window.tab_to(".k-editor button[name=_save]")
         keys.press("Enter")
         saved(window, place)
@@ -187,3 +194,15 @@ def test_steps_are_added_moved_and_deleted_by_keyboard_alone(open_window, produc
     keys.press("Enter")
     saved(window, "1")
     assert stored(sequence) == {"1": "delay"}
+
+    add_by_keys("before step 1", "Message", "1", choose="season_greetings")
+    add_by_keys("at the end", "Condition", "3", choose="vip")
+    window.tab_to("summary:has-text('Move, copy or delete step 2')")
+    keys.press("Enter")
+    window.tab_to("a[aria-label='Move step 2 to another place']")
+    keys.press("Enter")
+    expect(window.page.locator(".k-step-moves")).to_be_focused()
+    window.tab_to("button[aria-label='Put it at the end of the No path of step 3']")
+    keys.press("Enter")
+    saved(window, "2 no 1")
+    assert stored(sequence) == {"1": "message", "2": "condition", "2 no 1": "delay"}

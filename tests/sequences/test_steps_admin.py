@@ -571,6 +571,8 @@ def test_an_edit_in_place_is_answered_with_the_tree_and_the_step_to_go_to(owner,
     assert "The step is moved up." in text(answer)
     assert shown.index('id="step-b"') < shown.index('id="step-a"')
     assert [step["id"] for step in steps_of(sequence)] == ["b", "a"]
+    refused = owner.post(page(sequence), {"act": "up:b"}, headers=HTMX).content.decode()
+    assert 'role="alert">It is the first step already.</p>' in refused
 
 
 def test_a_steps_form_opens_in_its_card_keeps_its_errors_there_and_gives_the_tree_when_saved(owner, draft):
@@ -657,7 +659,7 @@ def test_new_numbers_go_to_the_steps_that_are_shown(owner, draft, template):
 
     answer = owner.get(page(sequence, "step-numbers", "?revision=1"))
     swapped = re.findall(r'<\w+ id="([^"]+)"[^>]*hx-swap-oob="true"', answer.content.decode())
-    assert swapped == ["standing", "counts-a"]  # not b, which is no more, nor n, which isn't yet
+    assert swapped == ["status", "standing", "counts-a"]  # not b, which is no more, nor n, which isn't yet
     later = text(owner.get(page(sequence, "step-numbers", "?revision=0")))
     assert "Another revision was published meanwhile" in later
     assert "step-numbers" not in owner.get(page(draft(delay("a")))).content.decode()

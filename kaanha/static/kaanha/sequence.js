@@ -22,6 +22,7 @@
     const wrong = form().querySelector(`.k-invalid :is(${FIELDS})`);
     const fields = [...form().querySelectorAll(FIELDS)].filter(shown);
     (wrong ?? fields.find((field) => field.type !== "radio" || field.checked) ?? form()).focus();
+    form().scrollIntoView({ block: "nearest", inline: "center" });
     form().dataset.entered = "1";
   }
 
@@ -106,6 +107,16 @@
     if (builder) delete builder.dataset.focus;
     if (wanted) goTo(wanted) || canvas().focus();
   });
+
+  // What goes wrong with an edit is told; the numbers that come every few seconds just come later.
+  for (const failure of ["htmx:responseError", "htmx:sendError"]) {
+    document.addEventListener(failure, (event) => {
+      const told = document.getElementById("failed");
+      if (!told || "quiet" in event.detail.elt.dataset) return;
+      told.hidden = false;
+      told.focus();
+    });
+  }
 
   window.addEventListener("load", () => {
     center();
