@@ -10,17 +10,19 @@ from django.contrib import admin
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.template.loader import render_to_string
+from django.urls import reverse
 from django.utils import timezone
-from django.utils.html import escape
+from django.utils.html import escape, format_html
 from django.utils.safestring import SafeString, mark_safe
 from unfold.contrib.filters.admin import ChoicesDropdownFilter
 from unfold.decorators import action, display
 
 from kaanha.lib.errors import Refusal
-from kaanha.organizations.access import Area
-from kaanha.organizations.owned_admin import CONFIRM, ReadOnlyAdmin, chip, moment
+from kaanha.organizations import access
+from kaanha.organizations.access import Access, Area
+from kaanha.organizations.owned_admin import CONFIRM, ReadOnlyAdmin, chip, moment, two_lines
 from kaanha.whatsapp.models import BusinessAccount
-from templates_app import rendering, syncing
+from templates_app import reasons, rendering, syncing
 from templates_app.models import MessageTemplate
 
 Status = MessageTemplate.Status
@@ -37,19 +39,23 @@ STATUS_COLORS: dict[str, str] = {
 CATEGORY_COLORS = {"MARKETING": "primary", "UTILITY": "info", "AUTHENTICATION": "warning"}
 
 
-def bubble(template: MessageTemplate, values: dict[str, str] | None = None) -> SafeString:
-    """The message as the person sees it; variables without a value stand as {{name}}, or as their example."""
+def bubble(template: MessageTemplate, values: dict[str, str] | None = None, *, compact: bool = False) -> SafeString:
+    """The message as the person sees it; variables without a value stand as {{name}}, or as their example.
+
+    `compact` is for lists: the beginning of a long text.
+    """
     slots = rendering.slots(template.components, template.parameter_format)
     examples = {slot.key: slot.example for slot in slots if slot.example and slot.key != "header"}
     shown = rendering.preview(template.components, examples if values is None else values)
     shown["body"] = _formatted(shown["body"])
-    return render_to_string("kaanha/bubble.html", {"message": shown})
+    return render_to_string("kaanha/bubble.html", {"message": shown, "compact": compact})
 
 
 @admin.register(MessageTemplate)
 class MessageTemplateAdmin(ReadOnlyAdmin):
     area = Area.CAMPAIGNS
-    list_display = ("name_and_text", "language", "category_chip", "status_chip", "synced")
+    list_display = ("name_and_language", "message", "category_chip", "status_and_reason", "synced")
+    list_before_template = "kaanha/template_list_head.html"
     list_filter: Any = (
         ("status", ChoicesDropdownFilter),
         ("category", ChoicesDropdownFilter),
@@ -57,7 +63,7 @@ class MessageTemplateAdmin(ReadOnlyAdmin):
     search_fields = ("name",)
     actions_list = ("sync",)
     fields = (
-        "name", "language", "category_chip", "status_chip", "rejected_reason",
+        "name", "language", "category_chip", "status_and_reason",
         "quality", "account", "synced", "preview",
     )  # fmt: skip
 
@@ -82,18 +88,30 @@ class MessageTemplateAdmin(ReadOnlyAdmin):
         asked = {"sentences": sentences, "button": "Sync now", "back": back}
         return self.page(request, CONFIRM, title="Sync templates from Meta", **asked)
 
-    @display(description="Name", ordering="name", header=True)
-    def name_and_text(self, template: MessageTemplate) -> list[str]:
-        body = rendering.preview(template.components, {})["body"]
-        return [template.name, body if len(body) <= 60 else f"{body[:60]}…"]
+    def get_changelist_instance(self, request: HttpRequest) -> Any:
+        """The list; where there is nothing to list, with a `lesson`. One query more for that."""
+        changes = super().get_changelist_instance(request)
+        if not changes.result_list and not request.GET:
+            changes.lesson = _lesson(access.of(request))
+        return changes
+
+    @display(description="Name", ordering="name")
+    def name_and_language(self, template: MessageTemplate) -> SafeString:
+        return two_lines(template.name, template.language)
+
+    @display(description="Message")
+    def message(self, template: MessageTemplate) -> SafeString:
+        return bubble(template, compact=True)
 
     @display(description="Category", ordering="category")
     def category_chip(self, template: MessageTemplate) -> SafeString:
         return chip(template.get_category_display(), CATEGORY_COLORS.get(template.category, ""))
 
     @display(description="Status", ordering="status")
-    def status_chip(self, template: MessageTemplate) -> SafeString:
-        return chip(template.get_status_display(), STATUS_COLORS.get(template.status, ""))
+    def status_and_reason(self, template: MessageTemplate) -> SafeString:
+        shown = chip(template.get_status_display(), STATUS_COLORS.get(template.status, ""))
+        why = reasons.why(template)
+        return format_html('<div>{}<p class="k-reason" dir="auto">{}</p></div>', shown, why) if why else shown
 
     @display(description="Synced", ordering="synced_at")
     def synced(self, template: MessageTemplate) -> str:
@@ -111,6 +129,21 @@ def _formatted(text: str) -> SafeString:
         sign = re.escape(mark)
         marked = re.sub(rf"(?<!\w){sign}(?=\S)([^{sign}\n]+?)(?<=\S){sign}(?!\w)", rf"<{tag}>\1</{tag}>", marked)
     return mark_safe(marked)  # noqa: S308 — escaped above; only our own three tags were added
+
+
+def _lesson(current: Access) -> dict[str, Any]:
+    """What to do first, for whoever has no templates; without an address where the role doesn't reach."""
+    accounts: Any = BusinessAccount.objects.all()
+    if current.organization is not None:
+        accounts = accounts.of(current.organization)
+    connected = bool(accounts.exists())
+    button, page, area = (
+        ("Sync from Meta", "admin:templates_app_messagetemplate_sync_confirm", Area.CAMPAIGNS)
+        if connected
+        else ("Connect WhatsApp", "admin:whatsapp_businessaccount_add", Area.SETTINGS)
+    )
+    address = reverse(page) if current.may_change(area) else ""
+    return {"connected": connected, "button": button, "address": address}
 
 
 def _sync(accounts: list[BusinessAccount]) -> str:
