@@ -68,7 +68,7 @@
     if (menu) {
       menu.open = false;
       menu.querySelector("summary").focus();
-    } else if (event.target.closest?.(".k-editor")) leave();
+    } else if (form() && (event.target === document.body || event.target.closest("#builder"))) leave();
   });
 
   document.addEventListener(
@@ -82,9 +82,10 @@
 
   document.addEventListener("htmx:beforeRequest", (event) => {
     const link = event.detail.elt;
-    if (!("opens" in link.dataset)) return;
+    const opens = "opens" in link.dataset;
+    if (!opens && link.getAttribute("hx-target") !== "#builder") return;
     if (!close()) event.preventDefault();
-    else opener = link;
+    else if (opens) opener = link;
   });
 
   document.addEventListener("htmx:beforeSwap", (event) => {
@@ -117,6 +118,10 @@
       told.focus();
     });
   }
+
+  window.addEventListener("beforeunload", (event) => {
+    if (form()?.dataset.typed) event.preventDefault();
+  });
 
   window.addEventListener("load", () => {
     center();
