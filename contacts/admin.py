@@ -1,20 +1,17 @@
-"""Contacts, tags, imports and rules in the admin. Consent, tags and deletion go through the acts that keep history."""
+"""Contacts, tags and rules in the admin. Consent, tags and deletion go through the acts that keep history."""
 
 from __future__ import annotations
 
-import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 from django import forms
 from django.contrib import admin, messages
 from django.contrib.admin import helpers
 from django.core.exceptions import ValidationError
-from django.core.files.uploadedfile import UploadedFile
 from django.db import transaction
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
@@ -25,30 +22,30 @@ from django.utils.safestring import SafeString
 from unfold.contrib.filters.admin import DropdownFilter
 from unfold.decorators import display
 from unfold.widgets import (
-    UnfoldAdminFileFieldWidget,
     UnfoldAdminSelect2MultipleWidget,
     UnfoldAdminSelect2Widget,
     UnfoldAdminTextInputWidget,
     UnfoldBooleanWidget,
 )
 
-from contacts import adding, consent, customer_news, importing, tagging
-from contacts.csv_files import open_csv
-from contacts.import_rows import Columns
-from contacts.models import AutoTagRule, ConsentSource, Contact, ContactTag, Import, ImportRemark, Tag
+from contacts import (
+    adding,
+    consent,
+    customer_news,
+    import_admin,  # noqa: F401 - registers the pages of imports: Django looks for `admin` alone
+    tagging,
+)
+from contacts.models import AutoTagRule, ConsentSource, Contact, ContactTag, Tag
 from kaanha.lib.errors import Refusal
 from kaanha.organizations import access, audit
 from kaanha.organizations.access import Area
-from kaanha.organizations.models import Organization
-from kaanha.organizations.owned_admin import CONFIRM, OwnedAdmin, OwnedForm, ReadOnlyAdmin, chip, moment
+from kaanha.organizations.owned_admin import CONFIRM, OwnedAdmin, OwnedForm, chip, moment
 from kaanha.webhooks.models import Kind
 
 CHUNK = 10_000  # contacts of a bulk action in one statement
-SHOWN = 50  # lines of a history, remarks of an import
+SHOWN = 50  # lines of a history
 HOLDERS = 10_000  # a tag's holders are counted up to here
 CHIPS = 4  # tags in a line of the list
-NAME_BYTES = 200  # of an uploaded file's name
-UPLOAD_MB = 10  # a larger file is imported by command
 
 
 # --- contacts ----------------------------------------------------------------------------------------------------
@@ -575,123 +572,3 @@ class AutoTagRuleAdmin(OwnedAdmin):
     list_select_related = ("tag",)
     fields = ("match", "text", "tag", "active")
     search_fields = ("text",)
-
-
-class UploadForm(forms.Form):
-    file = forms.FileField(
-        label="CSV file",
-        widget=UnfoldAdminFileFieldWidget(),
-        help_text="The columns phone, name, email, tags and optedIn, named in the first line; "
-        f"others become attributes. At most {UPLOAD_MB} MB.",
-    )
-    default_country = forms.CharField(
-        required=False,
-        max_length=2,
-        widget=UnfoldAdminTextInputWidget(),
-        help_text="Two letters, such as IN: the country of numbers that are written without it.",
-    )
-    only_check = forms.BooleanField(
-        required=False, initial=True, label="Only check the file, and write nothing", widget=UnfoldBooleanWidget()
-    )
-
-    def clean_file(self) -> UploadedFile:
-        file: UploadedFile = self.cleaned_data["file"]
-        if (file.size or 0) > UPLOAD_MB * 1024 * 1024:
-            raise ValidationError(f"The file is larger than {UPLOAD_MB} MB: import it with manage.py import_contacts.")
-        return file
-
-    def clean_default_country(self) -> str | None:
-        country: str = self.cleaned_data["default_country"].strip().upper()
-        if country and not adding.phone.is_country(country):
-            raise ValidationError(f"There is no country {country}. Give its two letters, such as IN for India.")
-        return country or None
-
-
-@admin.register(Import)
-class ImportAdmin(ReadOnlyAdmin):
-    """Uploads, with what became of their rows."""
-
-    area = Area.CONTACTS
-    addable = True
-    list_display = ("file_name", "started", "total", "created", "updated", "unchanged", "rejected", "warnings", "by")
-    list_select_related = ("by",)
-    ordering = ("-id",)
-    fields = (*list_display, "remarks_shown")
-    change_form_outer_after_template = "kaanha/contact_history.html"
-
-    def get_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
-        return self.list_display
-
-    def change_view(
-        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None
-    ) -> HttpResponse:
-        upload = self.get_object(request, object_id)
-        context: dict[str, Any] = {
-            "history": [_remarks(upload)] if upload is not None and self.has_view_permission(request) else []
-        }
-        response: HttpResponse = super().change_view(request, object_id, form_url, {**(extra_context or {}), **context})
-        return response
-
-    def add_view(self, request: HttpRequest, form_url: str = "", extra_context: Any = None) -> HttpResponse:
-        current = self.require(request)
-        if elsewhere := self.choose_first(request):
-            return elsewhere
-        form = UploadForm(request.POST or None, request.FILES or None)
-        summary = None
-        if request.method == "POST" and form.is_valid():
-            summary = self._take(request, current.organization, form.cleaned_data)  # type: ignore[arg-type]
-            if summary is not None and not summary.dry_run:
-                return redirect(self.url("changelist"))
-        asked: dict[str, Any] = {"form": form, "button": "Upload", "back": self.url("changelist"), "summary": summary}
-        return self.page(request, "kaanha/upload.html", title="Import contacts", **asked)
-
-    def _take(self, request: HttpRequest, organization: Organization, said: dict[str, Any]) -> importing.Summary | None:
-        """Import or check the uploaded file; the summary, or None where it was refused."""
-        told: list[importing.Summary] = []
-
-        def act() -> str:
-            told.append(_import(organization, said, by=request.user))
-            counts = ", ".join(f"{count:,} {name}" for name, count in told[0].counts().items())
-            return f"{'Checked' if told[0].dry_run else 'Imported'} {told[0].file}: {counts}."
-
-        self.attempt(request, act)
-        return told[0] if told else None
-
-    @display(description="Started", ordering="started_at")
-    def started(self, upload: Import) -> str:
-        return moment(upload.started_at)
-
-
-def _import(organization: Organization, said: dict[str, Any], *, by: Any) -> importing.Summary:
-    """Run the import over a copy of the upload: it is read more than once."""
-    upload: UploadedFile = said["file"]
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / _file_name(upload.name or "contacts.csv")
-        with path.open("wb") as copy:
-            for chunk in upload.chunks():
-                copy.write(chunk)
-        file = open_csv(path, column="phone")
-        return importing.run(
-            organization,
-            file,
-            at=timezone.now(),
-            columns=Columns.of(file.header, {}),
-            by=by,
-            dry_run=said["only_check"],
-            default_country=said["default_country"],
-        )
-
-
-def _file_name(name: str) -> str:
-    """The last part of the name, as long as file systems take it: its end, with the extension."""
-    return Path(name).name.encode()[-NAME_BYTES:].decode(errors="ignore")
-
-
-def _remarks(upload: Import) -> Section:
-    remarks = ImportRemark.objects.filter(upload=upload).order_by("-rejected", "line")[:SHOWN]
-    rows: list[Sequence[object]] = [
-        (f"{remark.line}", "rejected" if remark.rejected else "warning", remark.reason, ", ".join(map(str, remark.row)))
-        for remark in remarks
-    ]
-    title = f"Rejected rows and warnings, the first {SHOWN}"
-    return Section(title, ("Line", "Outcome", "Why", "Row"), rows, "Every row was taken without a remark.")

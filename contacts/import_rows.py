@@ -17,6 +17,7 @@ from kaanha.lib.errors import Refusal
 FIELDS = ("phone", "name", "email", "tags", "optedIn")
 NAME = 200  # letters of a contact's name
 EMAIL = 254
+WHY = "Why it was rejected"  # a column of the file of rejected rows, which may come back with them
 YES = frozenset({"true", "yes", "1"})
 NO = frozenset({"false", "no", "0"})
 
@@ -48,7 +49,9 @@ class Columns:
         _refuse_twice(header)
         _refuse_shared(header, places)
         taken = set(places.values())
-        return cls(places, {name: place for place, name in enumerate(header) if name and place not in taken})
+        return cls(
+            places, {name: place for place, name in enumerate(header) if name not in ("", WHY) and place not in taken}
+        )
 
 
 def _refuse_unreadable(header: list[str]) -> None:

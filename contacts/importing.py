@@ -35,6 +35,7 @@ from kaanha.organizations.models import Organization, User
 from kaanha.webhooks.models import Kind
 
 CHUNK = 5_000  # rows in a transaction
+OUTCOMES = ("created", "updated", "unchanged", "rejected")
 SHOWN = 100  # rejections in the summary
 REASON = 300  # letters of a remark that are kept
 FILE_NAME = 200  # letters of the file's name that go into proofs
@@ -58,6 +59,16 @@ class Summary:
     tags: Counter[str] = field(default_factory=Counter)
     rejections: list[dict[str, Any]] = field(default_factory=list)
 
+    @classmethod
+    def of(cls, upload: Import | None, file: str, *, dry_run: bool) -> Summary:
+        """What an import has counted so far; nothing for one that begins."""
+        summary = cls(file=file, dry_run=dry_run)
+        if upload:
+            summary.total, summary.warnings = upload.total, upload.warnings
+            for name in OUTCOMES:
+                summary.outcomes[name] = getattr(upload, name)
+        return summary
+
     def add(self, lines: Sequence[Line], tags: Counter[str]) -> None:
         self.total += len(lines)
         self.tags.update(tags)
@@ -70,7 +81,7 @@ class Summary:
 
     def counts(self) -> dict[str, int]:
         """Rows by outcome, with those that came with a warning; these count in their outcome, too."""
-        outcomes = {name: self.outcomes[name] for name in ("created", "updated", "unchanged", "rejected")}
+        outcomes = {name: self.outcomes[name] for name in OUTCOMES}
         return {"total": self.total, **outcomes, "warnings": self.warnings}
 
     def as_json(self) -> dict[str, Any]:
@@ -94,23 +105,36 @@ def run(
     default_country: str | None = None,
     report: Path | None = None,
     progress: Progress | None = None,
+    upload: Import | None = None,
+    mark: Progress | None = None,
 ) -> Summary:
     """Import the file into the organization, or with `dry_run` only find out what would become of its rows.
 
     Existing contacts are found by phone; empty cells change nothing, tags are added and never taken off, deleted
     contacts come back. `report` is a CSV file to write with the outcome of every row; `progress` is told the bytes
-    read so far. Cost: about a dozen statements for every 5,000 rows.
+    read so far, and `mark` the same in the transaction of each chunk: what it raises undoes the chunk. An `upload` that
+    was begun before goes on after the rows that it counts. Cost: about a dozen statements for every 5,000 rows.
     """
-    summary = Summary(file=file.name, dry_run=dry_run)
+    summary = Summary.of(upload, file.name, dry_run=dry_run)
+    behind = summary.total
     with _report_writer(report, file) as writer, _temporary_tables():
-        upload = None if dry_run else _begin(organization, file, at=at, by=by)
+        if upload is None and not dry_run:
+            upload = begin(organization, file, at=at, by=by)
         chunk = _Chunk(organization, proof=f"import {file.name[:FILE_NAME]}", at=at, moment=at, by=by, dry_run=dry_run)
-        started = time.monotonic()
-        for lines, position in _chunks(file, columns, default_country):
+        started = time.monotonic() - (timezone.now() - at).total_seconds() * (behind > 0)
+        for read, position in _chunks(file, columns, default_country):
+            lines = read[behind:]
+            behind -= len(read) - len(lines)
+            if len(lines) < len(read):
+                _pass_over(read[: len(read) - len(lines)])
+            if not lines:
+                continue
             with transaction.atomic():
                 added = replace(chunk, moment=at + _since(started)).take(lines)
                 summary.add(lines, added)
                 _note(upload, summary, lines)
+                if mark:
+                    mark(position)
             _report(writer, lines)
             if progress:
                 progress(position)
@@ -123,11 +147,14 @@ def _since(started: float) -> timedelta:
     return timedelta(seconds=int(time.monotonic() - started))
 
 
-def _begin(organization: Organization, file: CsvFile, *, at: datetime, by: User | None) -> Import:
+def begin(organization: Organization, file: CsvFile, *, at: datetime, by: User | None, dry_run: bool = False) -> Import:
+    """The row of an import whose rows are still to be taken."""
     with transaction.atomic():
-        told = {"file_name": file.name[:255], "by": by, "started_at": at}
-        upload: Import = Import.objects.create(organization=organization, **told)
-        audit.record("contacts.imported", upload)
+        told = {"file_name": file.name[:255], "by": by, "started_at": at, "dry_run": dry_run}
+        header = import_rows.storable(file.header)
+        upload: Import = Import.objects.create(organization=organization, header=header, **told)
+        if not dry_run:
+            audit.record("contacts.imported", upload)
     return upload
 
 
@@ -294,6 +321,13 @@ class _Chunk:
         with connection.cursor() as cursor:
             cursor.execute(statement, {**common, "proof": f"{self.proof} line ", **values})
             return cursor.fetchall() if cursor.description else []
+
+
+def _pass_over(lines: Sequence[Line]) -> None:
+    """Remember the numbers of rows that were taken before."""
+    _copy(lines)
+    with connection.cursor() as cursor:
+        cursor.execute(_REMEMBER)
 
 
 def _copy(lines: Sequence[Line]) -> None:

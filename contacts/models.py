@@ -311,6 +311,17 @@ class Import(OwnedModel):
     unchanged = models.PositiveIntegerField(default=0)
     rejected = models.PositiveIntegerField(default=0)
     warnings = models.PositiveIntegerField(default=0)
+    # Only the outcome of each row was found out; nothing was written.
+    dry_run = models.BooleanField(default=False)
+    header = models.JSONField(default=list)
+    # Why it ended before the file did, in words.
+    problem = models.TextField(blank=True)
+
+    class Meta:
+        indexes = [
+            # the sweep
+            models.Index(fields=["id"], name="import_unfinished", condition=models.Q(finished_at__isnull=True)),
+        ]
 
     def __str__(self) -> str:
         return f"{self.file_name} at {self.started_at:%Y-%m-%d %H:%M}"
@@ -327,3 +338,35 @@ class ImportRemark(models.Model):
 
     def __str__(self) -> str:
         return f"line {self.line}: {self.reason}"
+
+
+class ImportFile(models.Model):
+    """An uploaded file, until its rows are taken: kept here, since web and workers may be different machines.
+
+    Whoever takes the rows holds it by `token` until `lease_until`, and says so with each chunk's transaction.
+    """
+
+    upload = models.OneToOneField(Import, on_delete=models.CASCADE, related_name="file")
+    default_country = models.CharField(max_length=2, blank=True)
+    size = models.PositiveIntegerField()  # bytes
+    read = models.PositiveIntegerField(default=0)  # bytes of it, as far as its rows are taken
+    tries = models.PositiveSmallIntegerField(default=0)
+    token = models.BigIntegerField(null=True)
+    lease_until = models.DateTimeField(null=True)
+
+    def __str__(self) -> str:
+        return f"The file of {self.upload}"
+
+
+class ImportPiece(models.Model):
+    """A megabyte of an uploaded file."""
+
+    file = models.ForeignKey(ImportFile, on_delete=models.CASCADE, related_name="pieces")
+    position = models.PositiveIntegerField()
+    content = models.BinaryField()
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["file", "position"], name="import_piece_once")]
+
+    def __str__(self) -> str:
+        return f"Piece {self.position} of {self.file}"

@@ -13,7 +13,7 @@ from django.core.exceptions import RequestDataTooBig, SuspiciousOperation, TooMa
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
 from django.template.loader import render_to_string
 
-from contacts.admin import UPLOAD_MB
+from contacts.import_admin import UPLOAD_MB
 from kaanha.browser_rules import PROGRAMS
 
 MEGABYTE = 1024 * 1024

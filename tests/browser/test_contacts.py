@@ -1,5 +1,7 @@
 """What is done with people: enrolled from their page, uploaded from files that have mistakes."""
 
+from pathlib import Path
+
 from django.utils import timezone
 from playwright.sync_api import expect
 
@@ -59,21 +61,23 @@ def test_a_file_with_mistakes_is_checked_first_and_then_taken_without_them(open_
     window.go("/admin/contacts/import/")
     page.locator("#header-inner a[href$='/add/']").click()
     page.get_by_label("CSV file").set_input_files(file)
-    window.click("Upload")
-    window.says("Checked mistaken.csv: 4 total, 2 created, 0 updated, 0 unchanged, 2 rejected")
+    window.click("Only check the file")
+    window.says("Checked mistaken.csv: 4 rows. Nothing was written.")
     rejected = page.locator("section", has_text="Rejected rows").locator("tbody tr")
     expect(rejected).to_have_count(2)
     expect(rejected.nth(0)).to_contain_text("its last digits are lost")
     assert not Contact.objects.of(shop.organization).exists()
 
-    page.get_by_label("CSV file").set_input_files(file)
-    page.get_by_label("Only check the file").uncheck()
-    window.click("Upload")
-    window.says("Imported mistaken.csv: 4 total, 2 created, 0 updated, 0 unchanged, 2 rejected")
+    window.click("Import it now …")
+    window.click("Import")
+    window.says("Imported mistaken.csv: 4 rows.")
     assert set(Contact.objects.of(shop.organization).values_list("name", flat=True)) == {"Asha", "Ravi"}
-
-    window.go(f"/admin/contacts/import/{Import.objects.of(shop.organization).get().pk}/change/")
-    expect(page.locator("tbody tr", has_text="rejected")).to_have_count(2)
+    expect(rejected).to_have_count(2)
+    with page.expect_download() as download:
+        window.click("Download the rejected rows")
+    lines = Path(download.value.path()).read_text("utf-8-sig").splitlines()
+    assert lines[0].endswith(",Why it was rejected")
+    assert len(lines) == 3
 
 
 def test_what_is_uploaded_must_be_a_table_of_people(open_window, product, tmp_path):
@@ -84,7 +88,7 @@ def test_what_is_uploaded_must_be_a_table_of_people(open_window, product, tmp_pa
 
     window.go("/admin/contacts/import/add/")
     window.page.get_by_label("CSV file").set_input_files(file)
-    window.click("Upload")
+    window.click("Import")
 
     window.says("phone", within="#main")
     assert not Import.objects.of(shop.organization).exists()

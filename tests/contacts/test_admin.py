@@ -3,12 +3,11 @@
 from datetime import timedelta
 
 import pytest
-from django.core.files.uploadedfile import SimpleUploadedFile
 from django.utils import timezone
 from unfold.templatetags import unfold_list
 
 from contacts import consent, tagging
-from contacts.models import ConsentChange, Contact, ContactEvent, ContactTag, Import, Tag
+from contacts.models import ConsentChange, Contact, ContactEvent, ContactTag, Tag
 from kaanha.messaging.models import InboundMessage
 from kaanha.organizations import list_headers
 from kaanha.organizations.models import Role
@@ -398,40 +397,3 @@ def test_a_tag_that_differs_only_in_case_is_refused(agent, shop):
     assert "There is a tag vip already" in text(agent.post("/admin/contacts/tag/add/", {"name": " VIP "}))
     agent.post("/admin/contacts/tag/add/", {"name": "  gold   card "})
     assert sorted(Tag.objects.values_list("name", flat=True)) == ["gold card", "vip"]
-
-
-CSV = "phone,name,optedIn\n+919876543210,Asha,true\nnonsense,Bela,true\n"
-
-
-def upload(browser, content=CSV, **fields):
-    file = SimpleUploadedFile("people.csv", content.encode(), content_type="text/csv")
-    return browser.post("/admin/contacts/import/add/", {"file": file, "default_country": "", **fields})
-
-
-def test_a_file_is_checked_without_writing_anything(agent):
-    shown = text(upload(agent, only_check="on"))
-
-    assert "Checked people.csv: 2 total, 1 created, 0 updated, 0 unchanged, 1 rejected" in shown
-    assert "nonsense" in shown
-    assert not Contact.objects.exists()
-    assert not Import.objects.exists()
-
-
-def test_a_file_is_imported_with_its_remarks(agent, shop):
-    answer = upload(agent)
-
-    done = Import.objects.get()
-    assert answer.url == "/admin/contacts/import/"
-    assert (done.organization, done.created, done.rejected) == (shop, 1, 1)
-    assert done.by is not None
-    assert "3 rejected" in text(agent.get(f"/admin/contacts/import/{done.pk}/change/"))
-    assert Contact.objects.get().opt_in_source == "import"
-
-
-def test_a_file_that_cannot_be_read_is_refused_as_a_message(agent):
-    assert "phone" in text(upload(agent, "name,email\nAsha,a@example.test\n"))
-    assert not Import.objects.exists()
-
-
-def test_an_unknown_country_is_refused(agent):
-    assert "There is no country XX." in text(upload(agent, default_country="xx"))

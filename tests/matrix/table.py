@@ -119,7 +119,11 @@ FOR_EVERYBODY = {"admin:organizations_organization_choose"}
 # Buttons that the rows of the worlds don't have, as they are: their endpoint listens.
 NOT_NOW = {"admin:webhooks_endpoint_enable_button"}
 # Pages whose opening is written down.
-NOTED = {"admin:broadcasts_broadcast_export", "admin:organizations_auditentry_export"}
+NOTED = {
+    "admin:broadcasts_broadcast_export",
+    "admin:contacts_import_rejected",
+    "admin:organizations_auditentry_export",
+}
 # Buttons on a row: they lead to the page that asks, and it looks the row up.
 BUTTONS = ("_button", "_row")
 # What the address says of pages that are opened from a place in another one.

@@ -1,0 +1,31 @@
+"""Celery's door to imports. Losing or doubling a call is harmless."""
+
+import contextlib
+
+from celery import shared_task
+from django.utils import timezone
+from kombu.exceptions import OperationalError
+
+from contacts import uploads
+
+
+@shared_task(expires=60)
+def take_import(key: int) -> bool:
+    """Take the rows of one import, to its end."""
+    return uploads.take(key, now=timezone.now())
+
+
+def poke(key: int) -> None:
+    """Ask a worker to take an import soon; the sweep asks again where that is lost."""
+    with contextlib.suppress(OperationalError):
+        take_import.delay(key)
+
+
+@shared_task(expires=5)
+def sweep() -> None:
+    """Ask for a worker for each import that waits or whose worker has died, and forget files that nobody needs."""
+    now = timezone.now()
+    uploads.drop_files(now=now)
+    with contextlib.suppress(OperationalError):  # Redis is away: the next sweep asks again
+        for key in uploads.waiting(now=now):
+            take_import.delay(key)
