@@ -314,6 +314,13 @@ def test_a_held_step_says_why_and_can_try_again(owner, stage):
     assert "step held" in text(owner.get(LIST))
     assert [need.link for need in owner.get("/admin/").context["needs"] if need.title == "Cart"] == [page(sequence)]
 
+    viewer, leads = signed_in(stage.organization, Role.VIEWER), f'href="{page(sequence, "try-again")}"'
+    for name in ("steps", "step-numbers"):
+        told = owner.get(page(sequence, name))
+        assert "Held: The template is paused at Meta." in text(told), name
+        assert leads in told.content.decode(), name
+        assert leads not in viewer.get(page(sequence, name)).content.decode(), name
+
     assert "Step 1, welcome (en_US), is held" in text(owner.get(page(sequence, "try-again")))
     assert said(owner.post(page(sequence, "try-again"))) == ["1 step tries again."]
     dispatch.refresh_from_db()
