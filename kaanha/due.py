@@ -23,6 +23,7 @@ from kaanha.messaging import claiming, receipts, sending, sweeping
 from kaanha.messaging.tasks import wake_senders
 from kaanha.webhooks import delivering
 from sequences import sweeping as sequences
+from templates_app import asked_syncs
 
 SLICE = timedelta(seconds=3)  # shorter than a worker's: whoever stops beat doesn't wait long
 NUMBERS_AT_ONCE = 32  # threads that only wait; one loop sends for all of them
@@ -71,6 +72,7 @@ def _once(now: datetime, *, seconds: float) -> Counter[str]:
         canceled=sweeping.skip_canceled(now=now),
         given_up=sweeping.give_up_held(now=now),
         receipts_matched=receipts.apply_kept(now=now),
+        syncs=asked_syncs.sweep(),
     )
     done.update(sequences.sweep(now=now, until=now + SLICE))
     before = _broadcasts()

@@ -279,6 +279,7 @@ CELERY_BEAT_SCHEDULE = {
         ("messaging: leases, cancellations, receipts that waited", "kaanha.messaging.tasks.sweep", 2.0),
         ("contacts: imports that wait", "contacts.tasks.sweep", 5.0),
         ("inbound: callbacks not yet applied", "kaanha.inbound.tasks.apply_callbacks", 1.0),
+        ("templates: syncs asked for", "templates_app.tasks.sweep", 1.0),
         ("webhooks: deliver", "kaanha.webhooks.tasks.deliver", 1.0),
         ("organizations: drop kept answers", "kaanha.organizations.tasks.drop_kept_answers", 3600.0),
         ("organizations: drop ended sessions", "kaanha.organizations.tasks.drop_ended_sessions", 86400.0),

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 from django.contrib import admin
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import redirect
+from django.shortcuts import redirect, render
 from django.template.loader import render_to_string
 from django.urls import reverse
 from django.utils import timezone
@@ -22,8 +23,8 @@ from kaanha.organizations import access
 from kaanha.organizations.access import Access, Area
 from kaanha.organizations.owned_admin import CONFIRM, ReadOnlyAdmin, chip, moment, two_lines
 from kaanha.whatsapp.models import BusinessAccount
-from templates_app import reasons, rendering, syncing
-from templates_app.models import MessageTemplate
+from templates_app import asked_syncs, reasons, rendering
+from templates_app.models import MessageTemplate, TemplateSync
 
 Status = MessageTemplate.Status
 STATUS_COLORS: dict[str, str] = {
@@ -36,6 +37,7 @@ STATUS_COLORS: dict[str, str] = {
     Status.DISABLED: "danger",
     Status.DELETED: "danger",
 }
+UNTAKEN = timedelta(seconds=20)  # after which a sync that waits isn't only late
 CATEGORY_COLORS = {"MARKETING": "primary", "UTILITY": "info", "AUTHENTICATION": "warning"}
 
 
@@ -68,25 +70,49 @@ class MessageTemplateAdmin(ReadOnlyAdmin):
     )  # fmt: skip
 
     def own_pages(self) -> dict[str, tuple[str, Callable[..., HttpResponse]]]:
-        return {"sync_confirm": ("sync-from-meta/", self.sync_view)}
+        return {
+            "sync_confirm": ("sync-from-meta/", self.sync_view),
+            "sync_progress": ("syncing/", self.progress_view),
+        }
 
     @action(description="Sync from Meta", url_path="sync", icon="sync", permissions=["act"])
     def sync(self, request: HttpRequest) -> HttpResponse:
         return redirect(self.url("sync_confirm"))
 
     def sync_view(self, request: HttpRequest) -> HttpResponse:
+        """Asks before a sync; leads to the one that is under way."""
         current = self.require(request)
         if elsewhere := self.choose_first(request):
             return elsewhere
         accounts = list(BusinessAccount.objects.of(current.organization).order_by("pk"))  # type: ignore[arg-type]
-        back = self.url("changelist")
+        back, progress = self.url("changelist"), self.url("sync_progress")
         if request.method == "POST":
-            self.attempt(request, lambda: _sync(accounts))
-            return redirect(back)
+            return redirect(progress if self.attempt(request, lambda: _ask(accounts)) else back)
+        if TemplateSync.objects.filter(account__in=accounts, finished_at=None).exists():
+            return redirect(progress)
         sentences = [f"Meta is asked for every template of {account}." for account in accounts]
         sentences.append("Templates that Meta doesn't list any more are marked as deleted. Nothing is sent.")
         asked = {"sentences": sentences, "button": "Sync now", "back": back}
         return self.page(request, CONFIRM, title="Sync templates from Meta", **asked)
+
+    def progress_view(self, request: HttpRequest) -> HttpResponse:
+        """How far the sync is, or what it has changed. Two queries; for htmx only the part that changes."""
+        current = self.require(request, change=False)
+        if elsewhere := self.choose_first(request):
+            return elsewhere
+        mine = TemplateSync.objects.filter(account__organization=current.organization)
+        syncs = [_shown(sync) for sync in mine.select_related("account").order_by("account")]
+        context = {
+            "syncs": syncs,
+            "runs": any(one["sync"].finished_at is None for one in syncs),
+            "may_act": self.has_act_permission(request),
+            "address": self.url("sync_progress"),
+            "again": self.url("sync_confirm"),
+            "list": self.url("changelist"),
+        }
+        if request.headers.get("HX-Request"):
+            return render(request, "kaanha/template_sync_state.html", context)
+        return self.page(request, "kaanha/template_sync.html", title="Sync from Meta", **context)
 
     def get_changelist_instance(self, request: HttpRequest) -> Any:
         """The list; where there is nothing to list, with a `lesson`. One query more for that."""
@@ -146,13 +172,36 @@ def _lesson(current: Access) -> dict[str, Any]:
     return {"connected": connected, "button": button, "address": address}
 
 
-def _sync(accounts: list[BusinessAccount]) -> str:
-    """Sync every account; what changed, in a sentence."""
+def _ask(accounts: list[BusinessAccount]) -> str:
+    """Ask for a sync of every account; what happens now, in a sentence."""
     if not accounts:
         raise Refusal("No WhatsApp account is connected yet: connect one under Settings → WhatsApp accounts.")
-    outcomes = [syncing.sync(account, now=timezone.now()) for account in accounts]
-    counts = {
-        name: sum(getattr(one, name) for one in outcomes) for name in ("created", "updated", "unchanged", "deleted")
-    }
-    told = ", ".join(f"{count} {name}" for name, count in counts.items())
-    return " ".join([f"Templates synced: {told}.", *(problem for one in outcomes for problem in one.problems)])
+    begun = asked_syncs.ask(accounts, now=timezone.now())
+    return "The sync begins." if begun else "A sync is under way already: this is how far it is."
+
+
+def _shown(sync: TemplateSync) -> dict[str, Any]:
+    state, color = _state(sync)
+    return {"sync": sync, "account": sync.account, "chip": chip(state, color), "sentence": _sentence(sync)}
+
+
+def _state(sync: TemplateSync) -> tuple[str, str]:
+    if sync.finished_at:
+        return ("Not synced", "danger") if sync.refusal else ("Synced", "success")
+    return ("Syncing", "info") if sync.attempts else ("Waiting", "warning")
+
+
+def _sentence(sync: TemplateSync) -> str:
+    """Where the sync stands, and what to do where it doesn't go on."""
+    if sync.refusal:
+        return sync.refusal
+    if sync.finished_at:
+        told = ", ".join(f"{getattr(sync, name):,} {name}" for name in ("created", "updated", "unchanged", "deleted"))
+        return f"Templates synced: {told}. {moment(sync.finished_at)}."
+    if sync.attempts > 1:
+        return f"A worker was killed over it: begun anew, time {sync.attempts} of {asked_syncs.TRIES}."
+    if sync.attempts:
+        return "Meta's list is read, page by page. Nothing is changed before its end."
+    if timezone.now() - sync.asked_at < UNTAKEN:
+        return "A worker takes it up in a moment."
+    return f"No worker has taken it up since {moment(sync.asked_at)}: ask who runs Kaanha to see whether workers run."

@@ -155,3 +155,31 @@ def _absent(
         where = f" in the number's WhatsApp account ({account})" if account else ""
         sentence = f"There is no template {name!r}{where}. Run: python manage.py sync_templates {organization.slug}"
     return Refusal(sentence, code="template_not_found")
+
+
+class TemplateSync(models.Model):
+    """The sync with Meta that was last asked for: one row per account, so that two can't run at once.
+
+    asked ─▶ leased, by the worker that walks ─▶ finished, with what has changed or with a refusal
+    A lease that ran out is a dead worker's: another one begins anew, as the next of `attempts`.
+    """
+
+    account = models.OneToOneField(BusinessAccount, on_delete=models.CASCADE, related_name="template_sync")
+    asked_at = models.DateTimeField()
+    leased_until = models.DateTimeField(null=True)
+    attempts = models.PositiveSmallIntegerField(default=0)
+    # How far the walk has come.
+    pages = models.PositiveIntegerField(default=0)
+    templates = models.PositiveIntegerField(default=0)
+    finished_at = models.DateTimeField(null=True)
+    refusal = models.TextField(blank=True)
+    created = models.PositiveIntegerField(default=0)
+    updated = models.PositiveIntegerField(default=0)
+    unchanged = models.PositiveIntegerField(default=0)
+    deleted = models.PositiveIntegerField(default=0)
+    # Sentences: what is new or has another status, and what can't be stored or sent.
+    changes: models.JSONField[list[str], list[str]] = models.JSONField(default=list)
+    problems: models.JSONField[list[str], list[str]] = models.JSONField(default=list)
+
+    def __str__(self) -> str:
+        return f"sync of {self.account_id}, asked for at {self.asked_at:%Y-%m-%d %H:%M:%S}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -47,8 +47,25 @@ def sync(account: BusinessAccount, *, now: datetime, name: str | None = None, at
     What a complete walk doesn't show is deleted at Meta. A walk that breaks off, or takes longer than `at_most`, is a
     Refusal and changes nothing.
     """
+    return write(account, walk(account, name=name, at_most=at_most), now=now, name=name)
+
+
+def walk(
+    account: BusinessAccount,
+    *,
+    name: str | None = None,
+    at_most: timedelta = NO_END,
+    told: Callable[[int], None] | None = None,
+) -> list[dict[str, Any]]:
+    """Meta's list, complete, or a Refusal. `told` hears of each page how many templates it has."""
     with asking(f"The templates of account {account.waba_id}"):
-        rows = list(graph(account.access_token, at_most=at_most).templates(account.waba_id, name=name))
+        return list(graph(account.access_token, at_most=at_most).templates(account.waba_id, name=name, told=told))
+
+
+def write(
+    account: BusinessAccount, rows: Iterable[Mapping[str, Any]], *, now: datetime, name: str | None = None
+) -> Outcome:
+    """Write what a walk that began at `now` has found."""
     outcome = Outcome()
     listed = _read_all(rows, outcome)
     if name is not None:  # Meta's filter finds the name within others too

@@ -17,6 +17,7 @@ from kaanha.webhooks.models import Delivery, Endpoint, Event
 from kaanha.whatsapp.models import BusinessAccount, MetaApp, PhoneNumber
 from sequences import enrolling, publishing
 from sequences.models import Enrollment, Sequence, Source
+from templates_app import asked_syncs
 from templates_app.models import MessageTemplate
 from tests.factories import (
     BroadcastFactory,
@@ -308,8 +309,10 @@ def test_whatsapp_is_connected_by_hand_and_templates_are_synced(cloud_api):
 
     assert not MessageTemplate.objects.exists()
     assert "Meta is asked for every template" in text(owner.get("/admin/templates_app/messagetemplate/sync-from-meta/"))
-    synced = owner.post("/admin/templates_app/messagetemplate/sync-from-meta/")
-    assert said(synced)[-1].startswith(f"Templates synced: {MessageTemplate.objects.count()} created")
+    assert said(owner.post("/admin/templates_app/messagetemplate/sync-from-meta/"))[-1] == "The sync begins."
+    asked_syncs.sweep()
+    synced = owner.get("/admin/templates_app/messagetemplate/syncing/")
+    assert f"Templates synced: {MessageTemplate.objects.count()} created, 0 updated" in text(synced)
     assert MessageTemplate.objects.of(shop).approved().exists()
 
 

@@ -22,6 +22,7 @@ from kaanha.organizations.models import APIKey, AuditEntry, KeptAnswer, Organiza
 from kaanha.webhooks.models import Attempt, Delivery, Event
 from sequences import enrolling, publishing
 from sequences.models import Enrollment, EnrollmentRefusal, Intake, Revision, Source, StepRun
+from templates_app.models import TemplateSync
 from tests.callers import Caller
 from tests.factories import (
     BroadcastFactory,
@@ -105,6 +106,8 @@ class World:
         body = [{"type": "BODY", "text": f"{self.word} greets you."}]
         name = f"{self.word.lower()}_hello"
         self._keep(TemplateFactory(account=account, meta_id=f"6{self.digits}", name=name, components=body, **owner))
+        synced = {"asked_at": timezone.now(), "finished_at": timezone.now(), "changes": [f"{name} (en_US): new"]}
+        self._keep(TemplateSync.objects.create(account=account, **synced))
         problems = [{"reason": f"{self.word} sent nonsense"}]
         self._keep(
             Callback.objects.create(app=app, body=self.word.encode(), received_at=timezone.now(), problems=problems)

@@ -206,7 +206,7 @@ def test_a_sync_waits_for_meta_in_no_transaction(account, caller, monkeypatch):
     within = []
     listed = Graph.templates
 
-    def templates(self, waba_id, *, name=None):
+    def templates(self, waba_id, *, name=None, told=None):
         within.append(connection.in_atomic_block)
         return listed(self, waba_id, name=name)
 

@@ -49,7 +49,7 @@ def listing(monkeypatch):
     """Meta's list, to be set by the test; an exception in it breaks the walk off there."""
     rows: list[Any] = []
 
-    def templates(self, waba_id, *, name=None):
+    def templates(self, waba_id, *, name=None, told=None):
         for each in rows:
             if isinstance(each, Exception):
                 raise each

@@ -17,6 +17,7 @@ WORDS = {
     "leases_ended": "messages given up as unconfirmed",
     "canceled": "messages of canceled broadcasts skipped",
     "receipts_matched": "receipts that found their message",
+    "syncs": "syncs of templates done",
     "broadcasts_moved": "broadcasts started, finished or paused",
     "sent": "messages sent",
     "skipped": "messages skipped",

@@ -106,9 +106,14 @@ class Graph:
         """The apps that receive the account's callbacks."""
         return list(self._pages(f"{waba_id}/subscribed_apps"))
 
-    def templates(self, waba_id: str, *, name: str | None = None) -> Iterator[dict[str, Any]]:
-        """Every template of an account, or those whose name contains `name`; complete unless it raises."""
-        return self._pages(f"{waba_id}/message_templates", fields=TEMPLATE_FIELDS, name=name)
+    def templates(
+        self, waba_id: str, *, name: str | None = None, told: Callable[[int], None] | None = None
+    ) -> Iterator[dict[str, Any]]:
+        """Every template of an account, or those whose name contains `name`; complete unless it raises.
+
+        `told` hears how many each page has, as it comes.
+        """
+        return self._pages(f"{waba_id}/message_templates", told=told, fields=TEMPLATE_FIELDS, name=name)
 
     def template(self, template_id: str) -> dict[str, Any]:
         return self._get(template_id, fields=TEMPLATE_FIELDS)
@@ -138,7 +143,9 @@ class Graph:
     def _get(self, path: str, **params: Any) -> dict[str, Any]:
         return self._repeated("GET", path, params=params)
 
-    def _pages(self, path: str, **params: Any) -> Iterator[dict[str, Any]]:
+    def _pages(
+        self, path: str, *, told: Callable[[int], None] | None = None, **params: Any
+    ) -> Iterator[dict[str, Any]]:
         """The members of every page. A page may be empty and still have a next; only without one is it the last."""
         after = None
         for _ in range(PAGES_AT_MOST):
@@ -146,6 +153,8 @@ class Graph:
             rows, paging = page.get("data"), page.get("paging")
             if not isinstance(rows, list):
                 raise Unreachable("Meta's list has no data.")
+            if told is not None:
+                told(len(rows))
             yield from (row for row in rows if isinstance(row, dict))
             following = _after(paging)
             if following is None:
