@@ -28,7 +28,7 @@ from kaanha.messaging import counting
 from kaanha.messaging.counting import Funnel
 from kaanha.messaging.models import SkipReason
 from kaanha.organizations.access import Area
-from kaanha.organizations.owned_admin import OwnedAdmin, chip, moment
+from kaanha.organizations.owned_admin import Lesson, OwnedAdmin, chip, moment
 from kaanha.whatsapp.cloud_api import errors
 
 STATUS_COLORS = {
@@ -51,6 +51,11 @@ EVERY_ENDED, STILL_MOVING = 5, timedelta(minutes=30)
 @admin.register(Broadcast)
 class BroadcastAdmin(SidePages, TrialPage, OwnedAdmin):
     area = Area.CAMPAIGNS
+    empty = Lesson(
+        "No broadcasts yet",
+        "A broadcast sends one template to many contacts at once. Choose its message and its people; before "
+        "anything is sent you see who gets it.",
+    )
     form = BroadcastForm
     list_display = ("name_and_template", "status_chip", "when", "recipients", "funnel_bar")
     list_filter: Any = (("status", ChoicesDropdownFilter),)

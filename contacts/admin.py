@@ -39,7 +39,7 @@ from contacts.models import AutoTagRule, ConsentSource, Contact, ContactTag, Tag
 from kaanha.lib.errors import Refusal
 from kaanha.organizations import access, audit
 from kaanha.organizations.access import Area
-from kaanha.organizations.owned_admin import CONFIRM, OwnedAdmin, OwnedForm, chip, moment
+from kaanha.organizations.owned_admin import CONFIRM, Lesson, OwnedAdmin, OwnedForm, chip, moment
 from kaanha.webhooks.models import Kind
 
 CHUNK = 10_000  # contacts of a bulk action in one statement
@@ -214,6 +214,12 @@ class ContactAdmin(OwnedAdmin):
     """Registered by the shell, whose page of a contact also shows what was sent to it and what it wrote."""
 
     area = Area.CONTACTS
+    empty = Lesson(
+        "No contacts yet",
+        "Contacts are the people whom you write to. Bring a file of them, or add one by hand; only who opted "
+        "in is sent anything.",
+        leads=("Import a file", "admin:contacts_import_add"),
+    )
     form = ContactForm
     list_display = ("name_shown", "phone", "tag_chips", "consent_chip", "country", "created")
     list_filter = (ConsentFilter, TagFilter, DeletedFilter)
@@ -540,6 +546,11 @@ class TagForm(OwnedForm):
 @admin.register(Tag)
 class TagAdmin(OwnedAdmin):
     area = Area.CONTACTS
+    empty = Lesson(
+        "No tags yet",
+        "Tags say who belongs together. Broadcasts choose their people by them, and sequences start when a "
+        "contact gets one.",
+    )
     form = TagForm
     list_display = ("name", "holders", "created")
     search_fields = ("name",)
@@ -567,6 +578,10 @@ class AutoTagRuleAdmin(OwnedAdmin):
     """Tags for what contacts write."""
 
     area = Area.SETTINGS
+    empty = Lesson(
+        "No rules yet",
+        "A rule gives a tag to every contact who writes certain words, such as OFFERS. Choose the words, and the tag.",
+    )
     deletable = True
     list_display = ("text", "match", "tag", "active")
     list_select_related = ("tag",)

@@ -23,7 +23,7 @@ from kaanha.lib.errors import Refusal
 from kaanha.organizations import audit
 from kaanha.organizations.access import Area
 from kaanha.organizations.models import Organization
-from kaanha.organizations.owned_admin import ReadOnlyAdmin, chip, moment
+from kaanha.organizations.owned_admin import Lesson, ReadOnlyAdmin, chip, moment
 
 SHOWN = 50  # remarks of an import
 UPLOAD_MB = 50  # a larger file is imported by command
@@ -61,6 +61,10 @@ class ImportAdmin(ReadOnlyAdmin):
     """Uploads, with what became of their rows."""
 
     area = Area.CONTACTS
+    empty = Lesson(
+        "No imports yet",
+        "Upload a CSV file of contacts. Here you see afterwards what became of each of its rows.",
+    )
     addable = True
     list_display = ("file_name", "standing", "started", "total", "created", "updated", "unchanged", "rejected", "by")
     list_select_related = ("by",)

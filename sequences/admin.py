@@ -20,7 +20,7 @@ from unfold.decorators import display
 from kaanha.lib.errors import Refusal
 from kaanha.messaging.counting import Funnel
 from kaanha.organizations.access import Area
-from kaanha.organizations.owned_admin import chip
+from kaanha.organizations.owned_admin import Lesson, chip
 from sequences import (
     counting,
     enrollment_admin,  # noqa: F401 - registers the pages of enrollments: Django looks for `admin` alone
@@ -47,6 +47,11 @@ ACTS = ("pause", "resume", "archive", "cancel_all", "move", "try_again")
 @admin.register(Sequence)
 class SequenceAdmin(StepsPages):
     area = Area.CAMPAIGNS
+    empty = Lesson(
+        "No sequences yet",
+        "A sequence sends each contact in it one message after another: a welcome, a reminder, a question. "
+        "Say what brings contacts in, then draw its steps.",
+    )
     form = SequenceForm
     list_display = ("name_and_trigger", "status_chips", "inside", "completed", "funnel_numbers")
     list_filter: Any = (("status", ChoicesDropdownFilter), ("trigger", ChoicesDropdownFilter))

@@ -25,7 +25,7 @@ from kaanha.messaging.models import Message
 from kaanha.messaging.models import Status as MessageStatus
 from kaanha.organizations.access import Area
 from kaanha.organizations.models import Organization
-from kaanha.organizations.owned_admin import CappedPaginator, GivenFilter, SubjectAdmin, chip, moment, two_lines
+from kaanha.organizations.owned_admin import CappedPaginator, GivenFilter, Lesson, SubjectAdmin, chip, moment, two_lines
 from sequences import enrollments, seeing, standing
 from sequences.enrolling import SENTENCES
 from sequences.models import (
@@ -178,6 +178,12 @@ class EnrollmentAdmin(SubjectAdmin):
     """The people of one sequence, or the sequences of one contact."""
 
     area = Area.CAMPAIGNS
+    empty = Lesson(
+        "Nobody has been enrolled yet",
+        "Contacts enter an active sequence by its trigger, by the API, or by hand: select them in their list "
+        "and enroll them.",
+        leads=("Contacts", "admin:contacts_contact_changelist"),
+    )
     subjects: ClassVar = {"sequence": Sequence, "contact": Contact}
     choose_one = "Choose a sequence to see the people in it."
     elsewhere = "admin:sequences_sequence_changelist"

@@ -14,7 +14,7 @@ from unfold.decorators import display
 from contacts.models import Contact
 from kaanha.messaging.models import Dispatch, Message, Status
 from kaanha.organizations.access import Area
-from kaanha.organizations.owned_admin import GivenFilter, SubjectAdmin, chip, moment
+from kaanha.organizations.owned_admin import GivenFilter, Lesson, SubjectAdmin, chip, moment
 from templates_app.admin import bubble
 
 KINDS: dict[str, str] = {
@@ -94,6 +94,11 @@ class MessageAdmin(SubjectAdmin):
     """
 
     area = Area.CAMPAIGNS
+    empty = Lesson(
+        "No messages yet",
+        "What broadcasts and sequences send stands here with its status, as soon as they have begun.",
+        leads=("Broadcasts", "admin:broadcasts_broadcast_changelist"),
+    )
     subjects: ClassVar = {"dispatch": Dispatch, "contact": Contact}
     list_before_template = "kaanha/message_list_head.html"
     choose_one = "Choose a broadcast to see its recipients, or a contact to see its messages."

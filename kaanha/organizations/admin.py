@@ -41,7 +41,7 @@ from kaanha.organizations import (
 from kaanha.organizations.access import Area
 from kaanha.organizations.fields import LinesField, LocalTimeField, MinutesField
 from kaanha.organizations.models import APIKey, Authenticator, Invitation, Membership, Organization, Role, User
-from kaanha.organizations.owned_admin import CONFIRM, OwnedAdmin, OwnedForm, SuperuserAdmin, chip, moment
+from kaanha.organizations.owned_admin import CONFIRM, Lesson, OwnedAdmin, OwnedForm, SuperuserAdmin, chip, moment
 
 ROLE_COLORS = {Role.OWNER: "primary", Role.ADMIN: "info", Role.AGENT: "success", Role.VIEWER: "warning"}
 
@@ -205,6 +205,10 @@ class MembershipAdmin(OwnedAdmin):
     """Members, who come by invitation. The rules about owners stand in members.py."""
 
     area = Area.SETTINGS
+    empty = Lesson(
+        "No members yet",
+        "Members sign in and work here, each with a role. Invite them by their e-mail address.",
+    )
     list_display = ("user", "role_chip", "second_factor", "since")
     list_filter = ("role",)
     search_fields = ("user__email",)
@@ -391,6 +395,10 @@ class APIKeyAdmin(OwnedAdmin):
     """API keys: issued, shown once, revoked."""
 
     area = Area.SETTINGS
+    empty = Lesson(
+        "No API keys yet",
+        "With a key your own programs use the API, as far as its role reaches. It is shown once, when you add it.",
+    )
     changeable = False
     list_display = ("name", "hint_shown", "role", "state", "expires", "last_used", "created")
     list_select_related = ("created_by",)

@@ -24,7 +24,7 @@ from kaanha.lib import spreadsheets
 from kaanha.organizations import access, audit
 from kaanha.organizations.access import Area
 from kaanha.organizations.models import APIKey, AuditEntry, Organization, User
-from kaanha.organizations.owned_admin import ReadOnlyAdmin, chip, moment
+from kaanha.organizations.owned_admin import Lesson, ReadOnlyAdmin, chip, moment
 
 KINDS = AuditEntry.ActorKind
 KIND_COLORS = {KINDS.STAFF: "danger", KINDS.KEY: "info", KINDS.COMMAND: "warning", KINDS.SYSTEM: ""}
@@ -95,6 +95,11 @@ class DayFilter(RangeDateFilter):
 @admin.register(AuditEntry)
 class AuditEntryAdmin(ReadOnlyAdmin):
     area = Area.SETTINGS
+    empty = Lesson(
+        "Nothing is noted yet",
+        "The audit log says who changed what, and when: settings, members, keys, contacts, campaigns. Lines "
+        "come by themselves.",
+    )
     list_display = ("when", "who", "what", "on", "more")
     list_display_links = ("when",)
     sortable_by: Any = ()  # any other order would sort a million lines

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from datetime import datetime
 from functools import cache, lru_cache, wraps
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
 from django.contrib import messages
 from django.contrib.admin import ShowFacets
@@ -28,6 +28,7 @@ from django.urls import URLPattern, path, reverse
 from django.utils import timezone
 from django.utils.functional import cached_property
 from django.utils.html import format_html
+from django.utils.http import urlencode
 from django.utils.safestring import SafeString
 from unfold.admin import ModelAdmin, checkbox
 from unfold.contrib.filters.admin import DropdownFilter
@@ -42,6 +43,27 @@ View = TypeVar("View", bound=Callable[..., HttpResponse])
 
 CONFIRM = "kaanha/confirm.html"
 PLACE = "k-place"  # where a row's key stands in its checkbox
+STILL_ALL = frozenset({"p", "o", "e"})  # what an address may name although its list is whole: page, order, a mistake
+MAY_NOT = "Your role may look here, but not add anything: ask an owner or admin of the organization."
+
+
+class Lesson(NamedTuple):
+    """What an empty list teaches: what would stand in it, and what comes first.
+
+    `leads` is where that is done, where it isn't the page that adds a row: the words, and the name of the page.
+    """
+
+    title: str
+    says: str
+    leads: tuple[str, str] | None = None
+
+
+class Emptiness(NamedTuple):
+    """What stands in place of a list's rows. `links`: words and address, the first one before the others."""
+
+    title: str
+    sentences: list[str]
+    links: list[tuple[str, str]]
 
 
 def moment(at: datetime | None, otherwise: str = "–") -> str:
@@ -110,6 +132,9 @@ class OwnedAdmin(ModelAdmin):
     changeable: ClassVar[bool] = True
     deletable: ClassVar[bool] = False
     needs_owner: ClassVar[bool] = True
+    empty: ClassVar[Lesson | None] = None
+    # What an address has to name, for lists that are never shown as a whole: the parameter, and whose row it is.
+    subjects: ClassVar[dict[str, type[Model]]] = {}
     # What saving a row is called in the audit log, which then names the fields; nothing where it isn't noted.
     audited: ClassVar[str] = ""
 
@@ -258,8 +283,29 @@ class OwnedAdmin(ModelAdmin):
         changes.result_list = list(changes.result_list)
         if not request.GET.keys() - {"p", "o"}:
             changes.full_result_count = changes.result_count  # nothing is filtered away: no "show all"
+        changes.emptiness = None if changes.result_list else self.emptiness(request)
         self.complete(request, changes.result_list)
         return changes
+
+    def emptiness(self, request: HttpRequest) -> Emptiness | None:
+        """What is said where nothing is listed: that filters or a search leave nothing, or the list's lesson."""
+        named = {name: request.GET[name] for name in self.subjects if name in request.GET}
+        if request.GET.keys() - STILL_ALL - named.keys():
+            says = f"No {self.opts.verbose_name_plural} match what you searched for or filtered by."
+            return Emptiness("Nothing matches", [says], [("Show all", f"?{urlencode(named)}")])
+        if self.empty is None:
+            return None
+        refused = self.addable and not self.has_add_permission(request)
+        return Emptiness(self.empty.title, [self.empty.says, *([MAY_NOT] if refused else [])], self._first(request))
+
+    def _first(self, request: HttpRequest) -> list[tuple[str, str]]:
+        """Where the first row comes from; nothing that the role may not do."""
+        words, page = self.empty.leads if self.empty and self.empty.leads else ("", "")
+        may = bool(page) and (self.has_act_permission(request) or not page.endswith("_add"))
+        links = [(words, reverse(page))] if may else []
+        if self.has_add_permission(request):
+            links.append((f"Add {self.opts.verbose_name}", self.url("add")))
+        return links
 
     def complete(self, request: HttpRequest, rows: list[Any]) -> None:
         """Add to a page's rows what isn't in their table, in a number of queries that doesn't depend on theirs."""
@@ -351,8 +397,6 @@ class GivenFilter(DropdownFilter):
 class SubjectAdmin(ReadOnlyAdmin):
     """Rows that are never listed as a whole: the address says whose are meant, such as `?contact=17`."""
 
-    # What the address may name: the parameter, and the model whose row it is.
-    subjects: ClassVar[dict[str, type[Model]]]
     # Said to whoever comes without one, who is led elsewhere.
     choose_one: ClassVar[str]
     elsewhere: ClassVar[str] = "admin:index"

@@ -29,7 +29,7 @@ from kaanha.lib.errors import Refusal
 from kaanha.organizations import access
 from kaanha.organizations.access import Area
 from kaanha.organizations.fields import LocalTimeField
-from kaanha.organizations.owned_admin import OwnedAdmin, OwnedForm, ReadOnlyAdmin, chip, moment
+from kaanha.organizations.owned_admin import Lesson, OwnedAdmin, OwnedForm, ReadOnlyAdmin, chip, moment
 from kaanha.webhooks import delivering, endpoints
 from kaanha.webhooks.models import Delivery, DeliveryQuerySet, Endpoint, Event, Kind, Source, Status
 
@@ -96,6 +96,11 @@ class EndpointAdmin(OwnedAdmin):
     """Where webhooks go. A test event is sent on each save; the secret is shown once."""
 
     area = Area.SETTINGS
+    empty = Lesson(
+        "No webhooks yet",
+        "A webhook tells a server of yours what happens here: messages delivered, contacts opted out, "
+        "answers. Enter its address, and choose the events.",
+    )
     audited = "webhook.changed"
     form = EndpointForm
     list_display = ("name", "listens_to", "state", "created")
@@ -304,6 +309,12 @@ class DeliveryAdmin(ReadOnlyAdmin):
     """The log of deliveries, the latest first."""
 
     area = Area.SETTINGS
+    empty = Lesson(
+        "No deliveries yet",
+        "Each event that a webhook listens to is delivered to its address, again and again until the address "
+        "answers. All that is listed here.",
+        leads=("Webhooks", "admin:webhooks_endpoint_changelist"),
+    )
     list_display = ("when", "kind", "status_chip", "answer", "duration", "tried_times", "endpoint_name")
     list_select_related = ("event", "endpoint")
     sortable_by: Any = ("when",)  # nobody sorts a million rows
@@ -406,6 +417,11 @@ class EventAdmin(ReadOnlyAdmin):
     """What happened, the latest first."""
 
     area = Area.SETTINGS
+    empty = Lesson(
+        "No events yet",
+        "Events are what webhooks are told: they are kept here from the first one on.",
+        leads=("Webhooks", "admin:webhooks_endpoint_changelist"),
+    )
     list_display = ("kind", "occurred")
     ordering = ("-occurred_at",)
     fields = ("kind", "occurred", "data_shown")

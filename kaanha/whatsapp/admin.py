@@ -17,7 +17,7 @@ from unfold.widgets import UnfoldAdminPasswordWidget, UnfoldAdminTextInputWidget
 from kaanha.lib.errors import Refusal
 from kaanha.organizations import audit
 from kaanha.organizations.access import Area
-from kaanha.organizations.owned_admin import OwnedAdmin, OwnedForm, ReadOnlyAdmin, SuperuserAdmin, chip, moment
+from kaanha.organizations.owned_admin import Lesson, OwnedAdmin, OwnedForm, ReadOnlyAdmin, SuperuserAdmin, chip, moment
 from kaanha.whatsapp import checking
 from kaanha.whatsapp.connecting import Connection, Credentials, connect
 from kaanha.whatsapp.models import BusinessAccount, MetaApp, PhoneNumber
@@ -70,6 +70,11 @@ class BusinessAccountAdmin(OwnedAdmin):
     """WhatsApp accounts: connected after Meta has confirmed the token, the account and its numbers."""
 
     area = Area.SETTINGS
+    empty = Lesson(
+        "WhatsApp is not connected yet",
+        "Messages are sent from a WhatsApp Business account of yours. Add it with what Meta shows you; the "
+        "form says where that is.",
+    )
     audited = "credentials.changed"
     actions_detail = ("set_up_button",)
     form = AccountForm
@@ -144,6 +149,11 @@ class BusinessAccountAdmin(OwnedAdmin):
 @admin.register(PhoneNumber)
 class PhoneNumberAdmin(ReadOnlyAdmin):
     area = Area.SETTINGS
+    empty = Lesson(
+        "No phone numbers yet",
+        "Numbers come with your WhatsApp account: once it is connected, Meta tells which it has.",
+        leads=("Connect WhatsApp", "admin:whatsapp_businessaccount_add"),
+    )
     list_display = ("display_number", "verified_name", "account", "state", "quality_chip", "throughput")
     list_select_related = ("account",)
     search_fields = ("display_number", "verified_name", "phone_number_id")
