@@ -35,6 +35,7 @@ from contacts import (
     import_admin,  # noqa: F401 - registers the pages of imports: Django looks for `admin` alone
     tagging,
 )
+from contacts.attributes_field import AttributesField, merged
 from contacts.models import AutoTagRule, ConsentSource, Contact, ContactTag, Tag
 from kaanha.lib.errors import Refusal
 from kaanha.organizations import access, audit
@@ -73,6 +74,11 @@ class ContactForm(OwnedForm):
         required=False, widget=UnfoldAdminTextInputWidget(), help_text="Tags that don't exist yet, separated by commas."
     )
 
+    attributes = AttributesField(
+        required=False,
+        help_text="What templates can be filled with besides name, phone and e-mail. Empty a row to remove it.",
+    )
+
     class Meta:
         model = Contact
         fields = ("phone", "name", "email", "attributes")
@@ -106,12 +112,8 @@ class ContactForm(OwnedForm):
             raise ValidationError(f"{number.e164} belongs to {state} already.")
         return number.e164
 
-    def clean_attributes(self) -> dict[str, str]:
-        """Names with texts, for variables are filled with them."""
-        written = self.cleaned_data["attributes"] or {}
-        if not isinstance(written, dict) or any(isinstance(value, dict | list) for value in written.values()):
-            raise ValidationError('Write names with texts, such as {"city": "Pune", "order_number": "A-1"}.')
-        return {str(name): "" if value is None else str(value) for name, value in written.items()}
+    def clean_attributes(self) -> dict[str, Any]:
+        return merged(self.instance.attributes or {}, self.cleaned_data["attributes"])
 
     def _get_validation_exclusions(self) -> set[str]:
         # An added contact may be a deleted one that comes back: contacts.adding decides.
@@ -119,6 +121,7 @@ class ContactForm(OwnedForm):
 
 
 class NewContactForm(ContactForm):
+    attributes = None  # type: ignore[assignment]
     opted_in = forms.BooleanField(required=False, label="Opted in", widget=UnfoldBooleanWidget())
     proof = forms.CharField(
         required=False,
@@ -226,7 +229,7 @@ class ContactAdmin(OwnedAdmin):
     search_fields = ("name", "phone")
     search_help_text = "Search by name, or by the first digits of a number"
     ordering = ("-id",)
-    actions: Any = ("add_tag", "opt_out_selected")
+    actions: Any = ("add_tag", "remove_tag", "opt_out_selected")
     list_fullwidth = False
     change_form_outer_before_template = "kaanha/contact_head.html"
     change_form_outer_after_template = "kaanha/contact_history.html"
@@ -276,6 +279,22 @@ class ContactAdmin(OwnedAdmin):
             self.attempt(request, lambda: _tag_all(contacts, chosen))
             return None
         return self.asked(request, contacts, "add_tag", title="Add a tag", button="Add the tag", form=form)
+
+    @admin.action(description="Remove a tag …", permissions=["change"])
+    def remove_tag(self, request: HttpRequest, contacts: QuerySet[Contact]) -> HttpResponse | None:
+        form = TagChoice(request.POST if "apply" in request.POST else None, tags=_tags_of(request))
+        if form.is_valid():
+            chosen = form.cleaned_data["tag"]
+            self.attempt(request, lambda: _untag_all(contacts, chosen))
+            return None
+        sentences = ["Only this tag comes off. What was sent or begun because of it stays."]
+        asked: dict[str, Any] = {
+            "title": "Remove a tag",
+            "button": "Remove the tag",
+            "form": form,
+            "sentences": sentences,
+        }
+        return self.asked(request, contacts, "remove_tag", **asked)
 
     @admin.action(description="Opt out …", permissions=["change"])
     def opt_out_selected(self, request: HttpRequest, contacts: QuerySet[Contact]) -> HttpResponse | None:
@@ -517,6 +536,11 @@ def _tag_all(contacts: QuerySet[Contact], tag: Tag) -> str:
     noted: dict[str, Any] = {"source": ConsentSource.OPERATOR, "at": timezone.now()}
     newly = sum(tagging.add(tag.organization, chunk, [tag.pk], **noted) for chunk in chunks(contacts))
     return f"{newly:,} contacts have the tag {tag} now that didn't have it before."
+
+
+def _untag_all(contacts: QuerySet[Contact], tag: Tag) -> str:
+    off = sum(tagging.remove(tag.organization, chunk, [tag.pk], at=timezone.now()) for chunk in chunks(contacts))
+    return f"The tag {tag} is taken off {off:,} contacts that had it."
 
 
 def _opt_out_all(contacts: QuerySet[Contact], *, proof: str, request: HttpRequest) -> str:

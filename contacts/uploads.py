@@ -29,7 +29,7 @@ from kaanha.organizations.models import Organization, User
 
 PIECE = 1024 * 1024
 NAME_BYTES = 200  # of a file's name
-LEASE = timedelta(seconds=60)  # renewed with every chunk, which takes a second or two
+LEASE = timedelta(seconds=30)  # renewed with every chunk, which takes a second or two
 TRIES = 3
 KEPT = timedelta(hours=24)  # the file of a check, from which the import itself may be made
 AT_ONCE = 2_000  # rejected rows in memory while they are written

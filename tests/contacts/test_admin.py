@@ -45,7 +45,7 @@ def form(**fields):
 
 
 def edit(contact, **fields):
-    return form(**{"phone": contact.phone, "name": contact.name, "attributes": "{}", **fields})
+    return form(**{"phone": contact.phone, "name": contact.name, **rows(contact.attributes), **fields})
 
 
 def tag_names(contact):
@@ -111,16 +111,71 @@ def test_editing_writes_only_what_was_typed(agent, shop):
     assert (contact.name, contact.opted_in, contact.opt_out_source) == ("Asha Rao", False, "inbound")
 
 
-def test_attributes_are_names_with_texts(agent, shop):
-    contact = ContactFactory(organization=shop)
-    agent.post(page(contact), edit(contact, attributes='{"city": "Pune", "visits": 3, "vip": null}'))
-    contact.refresh_from_db()
-    assert contact.attributes == {"city": "Pune", "visits": "3", "vip": ""}
+def rows(attributes):
+    return {"attributes-name": [*attributes], "attributes-value": [str(value) for value in attributes.values()]}
 
-    for odd in ("[1]", '"text"', '{"city": {"name": "Pune"}}'):
-        assert "Write names with texts" in text(agent.post(page(contact), edit(contact, attributes=odd)))
+
+def test_attributes_are_rows_of_names_and_values(agent, shop):
+    before = {"city": "Delhi", "visits": 3, "vip": True, "old": "x", "gone": None, "sizes": ["S"]}
+    contact = ContactFactory(organization=shop, attributes=before)
+    shown = agent.get(page(contact)).content.decode()
+    for value in ("Delhi", "3", "true", "[&quot;S&quot;]"):
+        assert f'value="{value}"' in shown
+
+    said = {
+        "city": " Pune ",
+        "visits": "3",
+        "vip": "true",
+        "gone": "",
+        "sizes": '["S"]',
+        "first  order": "=A-1",
+        "": "",
+    }
+    agent.post(page(contact), edit(contact, **rows(said)))
+
     contact.refresh_from_db()
-    assert contact.attributes["city"] == "Pune"
+    assert contact.attributes == {
+        "city": "Pune", "visits": 3, "vip": True, "gone": None, "sizes": ["S"], "first order": "=A-1",
+    }  # fmt: skip
+    agent.post(page(contact), edit(contact, **rows({"visits": "4"})))
+    contact.refresh_from_db()
+    assert contact.attributes == {"visits": "4"}
+
+
+@pytest.mark.parametrize(
+    ("names", "values", "sentence"),
+    [
+        (["city", "city"], ["Pune", "Delhi"], "There are two rows for city. Keep one of them."),
+        ([""], ["Pune"], "The value “Pune” has no name. Name it, or empty its row."),
+    ],
+)
+def test_rows_that_say_nothing_clear_are_asked_about_and_kept_on_the_page(agent, shop, names, values, sentence):
+    contact = ContactFactory(organization=shop, attributes={"city": "Goa"})
+
+    shown = agent.post(page(contact), edit(contact, **{"attributes-name": names, "attributes-value": values}))
+
+    assert sentence in text(shown)
+    assert all(f'value="{value}"' in shown.content.decode() for value in values)
+    contact.refresh_from_db()
+    assert contact.attributes == {"city": "Goa"}
+
+
+def test_a_tag_comes_off_the_selected_contacts_alone(agent, shop):
+    tag, other = TagFactory(organization=shop, name="vip"), TagFactory(organization=shop)
+    chosen, kept = ContactFactory.create_batch(2, organization=shop)
+    for contact in (chosen, kept):
+        contact.tags.set([tag, other], through_defaults={"added_at": contact.created_at})
+    bare = ContactFactory(organization=shop)
+    selected = {"action": "remove_tag", "_selected_action": [chosen.pk, bare.pk]}
+    assert "2 contacts are selected." in text(agent.post("/admin/contacts/contact/", selected))
+
+    answer = agent.post("/admin/contacts/contact/", {**selected, "apply": "1", "tag": tag.pk}, follow=True)
+
+    assert "The tag vip is taken off 1 contacts that had it." in text(answer)
+    assert list(chosen.tags.all()) == [other]
+    assert set(kept.tags.all()) == {tag, other}
+    foreign = {**selected, "apply": "1", "tag": TagFactory().pk}
+    assert "valid choice" in text(agent.post("/admin/contacts/contact/", foreign))
 
 
 def test_editing_takes_off_only_tags_that_the_page_showed(agent, shop):
