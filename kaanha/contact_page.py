@@ -12,17 +12,21 @@ from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import redirect
+from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
+from rest_framework.serializers import ValidationError
 from unfold.widgets import UnfoldAdminSelect2Widget
 
+from broadcasts.models import Broadcast
 from contacts.admin import SHOWN, ContactAdmin, Section
 from contacts.models import Contact
+from kaanha import timeline_words
+from kaanha.lib import pagination
 from kaanha.lib.errors import Refusal
-from kaanha.messaging.models import InboundMessage, Message, Status
+from kaanha.messaging.models import Message
 from kaanha.organizations import access
 from kaanha.organizations.access import Area
 from kaanha.organizations.owned_admin import chip, moment
@@ -48,9 +52,14 @@ class SequenceChoice(forms.Form):
 @admin.register(Contact)
 class ContactPage(ContactAdmin):
     actions = (*ContactAdmin.actions, "enroll_selected")
+    change_form_outer_after_template = "kaanha/contact_page.html"
 
     def own_pages(self) -> dict[str, tuple[str, Callable[..., HttpResponse]]]:
-        return {**super().own_pages(), "enroll": ("<path:object_id>/enroll/", self.enroll_view)}
+        return {
+            **super().own_pages(),
+            "enroll": ("<path:object_id>/enroll/", self.enroll_view),
+            "timeline": ("<path:object_id>/timeline/", self.timeline_view),
+        }
 
     def has_enroll_permission(self, request: HttpRequest) -> bool:
         """Enrolling sends messages: it takes more than the right to edit contacts."""
@@ -60,15 +69,20 @@ class ContactPage(ContactAdmin):
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None
     ) -> HttpResponse:
         context = {**(extra_context or {}), "may_enroll": self.has_enroll_permission(request)}
+        contact = self.get_object(request, object_id)
+        if contact is not None and self.has_view_permission(request):
+            context.update(_timeline(request, contact))
         return super().change_view(request, object_id, form_url, context)
 
     def history(self, request: HttpRequest, contact: Contact) -> list[Section]:
-        return [
-            _sequences(request, contact),
-            _messages(request, contact),
-            _inbound(contact),
-            *super().history(request, contact),
-        ]
+        return [_sequences(request, contact), *_broadcasts(request, contact), *super().history(request, contact)]
+
+    def timeline_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """The entries after `?cursor=`, for the list on the contact's page."""
+        self.require(request, change=False)
+        contact = self.found(request, object_id)
+        context = {**_timeline(request, contact), "original": contact}
+        return render(request, "kaanha/contact_timeline.html", context)
 
     # --- enrolling -----------------------------------------------------------------------------------------------
 
@@ -149,6 +163,18 @@ def _outcome(codes: Counter[str], sequence: sequences.Sequence) -> str:
     return f"{codes['']:,} enrolled in {sequence}{f'; not: {words}' if words else ''}."
 
 
+def _timeline(request: HttpRequest, contact: Contact) -> dict[str, Any]:
+    """What the page shows of the contact's timeline; from its beginning where the cursor is none of its own."""
+    try:
+        after = pagination.opened(request.GET["cursor"]) if "cursor" in request.GET else None
+        lines, beyond = timeline_words.page(contact, after=after)
+    except (ValueError, ValidationError):
+        lines, beyond = timeline_words.page(contact)
+    link = f"{reverse('admin:messaging_message_changelist')}?contact={contact.pk}"
+    linked = access.of(request).may_view(Area.CAMPAIGNS)
+    return {"timeline_lines": lines, "next_cursor": beyond, "messages_link": link if linked else ""}
+
+
 # --- sections ----------------------------------------------------------------------------------------------------
 
 
@@ -184,6 +210,19 @@ def _sequences(request: HttpRequest, contact: Contact) -> Section:
     )
 
 
+def _broadcasts(request: HttpRequest, contact: Contact) -> list[Section]:
+    """The scheduled broadcasts whose tags reach the contact as it is now; no section where there are none."""
+    held = list(contact.tags.values_list("pk", flat=True))
+    if not contact.opted_in or not contact.phone or contact.deleted_at is not None:
+        return []
+    planned = Broadcast.objects.of(contact.organization_id).filter(status="scheduled", tags__in=held)
+    planned = planned.exclude(excluded_tags__in=held).select_related("template").distinct().order_by("scheduled_at")
+    rows: list[Sequence[object]] = [(moment(one.scheduled_at), str(one), str(one.template)) for one in planned[:SHOWN]]
+    if not rows:
+        return []
+    return [Section("Planned broadcasts", ("When", "Broadcast", "Template"), rows, "")]
+
+
 def _named(sequence: sequences.Sequence, at: datetime, link: str = "") -> SafeString:
     name = format_html('<a href="{}">{}</a>', link, sequence) if link else sequence
     return format_html('{}<div class="k-help">{}</div>', name, moment(at))
@@ -212,33 +251,3 @@ def _next(here: Standing | None) -> SafeString | str:
     if here.waits_for or here.at is None:
         return format_html("{}<div>{}</div>", step, here.waits_for)
     return format_html("{}<div>{}</div>", step, moment(here.at) if here.at > timezone.now() else "Due now")
-
-
-def _messages(request: HttpRequest, contact: Contact) -> Section:
-    """The latest messages; who may see campaigns also gets a link to all of them."""
-    latest = Message.objects.filter(contact=contact.pk).select_related("template").order_by("-id")[:SHOWN]
-    rows: list[Sequence[object]] = [
-        (moment(message.accepted_at or message.created_at), str(message.template), _fate(message)) for message in latest
-    ]
-    link = f"{reverse('admin:messaging_message_changelist')}?contact={contact.pk}"
-    return Section(
-        "Messages",
-        ("When", "Template", "What became of it"),
-        rows,
-        "Nothing has been sent to this contact.",
-        link=link if rows and access.of(request).may_view(Area.CAMPAIGNS) else "",
-        link_text="All messages",
-    )
-
-
-def _fate(message: Message) -> str:
-    status = str(message.get_status_display())
-    if message.status == Status.SKIPPED:
-        return f"{status}: {message.get_skip_reason_display()}"
-    return f"{status}: {message.error_text}" if message.error_text else status
-
-
-def _inbound(contact: Contact) -> Section:
-    latest = InboundMessage.objects.filter(contact=contact.pk).order_by("-written_at", "-pk")[:SHOWN]
-    rows: list[Sequence[object]] = [(moment(one.written_at), one.text or f"[{one.kind}]") for one in latest]
-    return Section("What the contact wrote", ("When", "Text"), rows, "Nothing yet.")

@@ -1,13 +1,15 @@
 """Enrolling from a contact's page and from the list, and what the page tells about sequences."""
 
+from datetime import timedelta
+
 import pytest
 
-from contacts.models import Contact
+from contacts.models import ConsentChange, Contact
 from kaanha import contact_page
 from kaanha.organizations.models import Role
 from sequences import enrolling, live_page, running
 from sequences.models import Enrollment, EnrollmentRefusal, IntakeContact, Source, Status
-from tests.factories import ContactFactory, SequenceFactory
+from tests.factories import BroadcastFactory, ContactFactory, SequenceFactory, TagFactory
 from tests.people import said, signed_in, superuser, text
 from tests.sequences.conftest import START, stage
 
@@ -287,11 +289,74 @@ def test_the_page_costs_the_same_however_many_sequences(stage, owner, django_ass
 
     fill(1)
     owner.get(page(asha))  # Django keeps the kinds of its log from here on
-    # session, user, membership, Django's permissions (2); the contact and its organization, each twice; tags (2);
-    # enrollments, templates of their steps, until when they wait, steps that sent, their messages; refusals; messages,
-    # what was written, consent
-    with django_assert_num_queries(21):
+    # session, user, membership, Django's permissions (2); the contact three times, its organization; tags (3);
+    # enrollments, templates of their steps, until when they wait, steps that sent, their messages; refusals; planned
+    # broadcasts, consent, and each of the timeline's eight kinds
+    with django_assert_num_queries(29):
         owner.get(page(asha))
     fill(4)
-    with django_assert_num_queries(21):
+    with django_assert_num_queries(29):
         owner.get(page(asha))
+    with django_assert_num_queries(12):
+        owner.get(page(asha, "timeline"))
+
+
+def test_the_timeline_tells_everything_in_one_order(stage, owner, series, time_machine):
+    asha = stage.contact(name="Asha")
+    stage.enroll(series, asha)
+    stage.settle()
+    enrolling.enroll(series, [asha.pk], source=Source.API, now=stage.now)
+
+    shown = text(owner.get(page(asha, "timeline")))
+
+    assert "Began Series" in shown
+    assert "Not enrolled in Series Enrolled before" in shown
+    assert ", for a sequence" in shown
+    assert "step 1 (message)" not in shown  # told by its message
+    told = owner.get(page(asha)).context["timeline_lines"]
+    assert "step 2 (delay): waiting" in " ".join(line.words for line in told)
+
+
+def test_older_entries_follow_page_by_page_and_none_is_told_twice(stage, owner):
+    asha = stage.contact(name="Asha")
+    moments = [START - timedelta(days=day) for day in range(70)]
+    ConsentChange.objects.bulk_create(
+        ConsentChange(organization=asha.organization, contact=asha, opted_in=True, source="api", at=at, proof=f"p{n}")
+        for n, at in enumerate(moments)
+    )
+    seen, cursor = [], None
+    while True:
+        answer = owner.get(page(asha, "timeline"), {"cursor": cursor} if cursor else {})
+        seen += [line.why for line in answer.context["timeline_lines"] if line.why]
+        cursor = answer.context["next_cursor"]
+        if not cursor:
+            break
+        assert "Show older" in text(answer)
+
+    assert seen == [f"p{n}" for n in range(70)]
+    for odd in ("x", "", "9" * 3_000):
+        assert "p0" in text(owner.get(page(asha, "timeline"), {"cursor": odd}))
+
+
+def test_a_scheduled_broadcast_that_reaches_the_contact_is_planned(stage, owner):
+    asha = stage.contact(name="Asha")
+    vip, out = (TagFactory(organization=stage.organization) for _ in range(2))
+    asha.tags.add(vip, through_defaults={"added_at": START})
+    later = START + timedelta(days=1)
+    reaching, excluding, draft = (
+        BroadcastFactory(
+            organization=stage.organization, name=name, status=status, scheduled_at=later, template=stage.offer
+        )
+        for name, status in (("Sale", "scheduled"), ("Not for her", "scheduled"), ("A draft", "draft"))
+    )
+    for broadcast in (reaching, excluding, draft):
+        broadcast.tags.set([vip])
+    excluding.excluded_tags.set([out, vip])
+
+    def planned():
+        found = [one for one in owner.get(page(asha)).context["history"] if one.title == "Planned broadcasts"]
+        return [row[1] for one in found for row in one.rows]
+
+    assert planned() == ["Sale"]
+    Contact.objects.filter(pk=asha.pk).update(opted_in=False)
+    assert planned() == []

@@ -414,8 +414,9 @@ def test_the_page_shows_what_was_sent_what_was_written_and_the_consent(shop):
 
     for role, sees_all in ((Role.OWNER, True), (Role.AGENT, False), (Role.VIEWER, True)):
         shown = text(signed_in(shop, role).get(page(contact)))
-        assert "sale (en_US) Skipped: Opted out" in shown
-        assert "When do you open?" in shown
+        assert "sale, for a broadcast Skipped Opted out" in shown
+        assert "Wrote: When do you open?" in shown
+        assert "Opted out: the contact wrote" in shown
         assert "The contact wrote wamid.2" in shown
         assert ("All messages" in shown) == sees_all
 
