@@ -198,9 +198,9 @@ COUNTS = ("created", "updated", "unchanged", "rejected", "warnings")
 
 
 def _standing(upload: Import, *, kept: bool) -> SafeString:
-    """Where it stands, as a chip. One without a file is the command's, and takes its rows itself."""
+    """Where it stands, as a chip. Without a kept file it is a command that takes the rows, for as long as it lives."""
     if upload.problem:
         return chip("stopped", "danger")
     if upload.finished_at is None:
-        return chip("running" if kept else "broken off", "info" if kept else "warning")
+        return chip("running" if kept else "by command", "info" if kept else "")
     return chip("checked", "") if upload.dry_run else chip("done", "success")

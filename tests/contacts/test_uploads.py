@@ -296,10 +296,10 @@ def test_an_unknown_country_is_refused(agent):
     assert "There is no country XX." in text(upload_by(agent, default_country="xx"))
 
 
-def test_an_import_that_a_command_left_says_that_it_broke_off(agent, shop):
+def test_an_import_by_command_says_how_it_goes_on(agent, shop):
     left = Import.objects.create(organization=shop, file_name="people.csv", started_at=NOW, total=5_000)
 
-    assert "It broke off after 5,000 rows. Import the file again: it carries on." in text(agent.get(page(left)))
+    assert "A command has taken 5,000 rows so far. If it was interrupted" in text(agent.get(page(left)))
 
 
 def test_progress_costs_the_same_however_many_rows(agent, django_assert_max_num_queries):

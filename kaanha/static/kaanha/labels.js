@@ -1,12 +1,16 @@
 // Names for the boxes in which one types to choose: Select2 makes them without a label.
 "use strict";
-function name(box) {
-  if (box.hasAttribute("aria-label")) return;
-  const select = box.closest(".select2-container")?.previousElementSibling;
-  const label = select?.id && document.querySelector(`label[for="${select.id}"]`);
-  box.setAttribute("aria-label", label ? label.textContent.replace("*", "").trim() : "Search");
+{
+  const label = (box) => {
+    if (box.hasAttribute("aria-label")) return;
+    const select = box.closest(".select2-container")?.previousElementSibling;
+    const words = select?.id && document.querySelector(`label[for="${select.id}"]`);
+    box.setAttribute("aria-label", words ? words.textContent.replace("*", "").trim() : "Search");
+  };
+  const labelAll = () => document.querySelectorAll(".select2-search__field").forEach(label);
+  // Select2 begins when the page is loaded, too, and makes its box anew with each choice.
+  window.addEventListener("load", () => {
+    labelAll();
+    new MutationObserver(labelAll).observe(document.body, { childList: true, subtree: true });
+  });
 }
-window.addEventListener("load", () => document.querySelectorAll(".select2-search__field").forEach(name));
-document.addEventListener("focusin", (event) => {
-  if (event.target.matches(".select2-search__field")) name(event.target);
-});
