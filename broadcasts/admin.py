@@ -43,6 +43,10 @@ STATUS_COLORS = {
 }
 RUNNING = frozenset({Status.QUEUED, Status.SENDING})
 ENDED = frozenset({Status.COMPLETED, Status.CANCELED, Status.FAILED})
+# A broadcast as one bar, from left to right, and what is said below it: there, what was read was also sent.
+BAR = ("read", "delivered", "sent", "failed", "skipped", "unconfirmed", "waiting")
+ALWAYS = ("sent", "delivered", "read")
+TOLD = (*ALWAYS, "failed", "skipped", "unconfirmed", "waiting")
 # How often a page asks for new numbers, in seconds. They keep moving for a while after the end.
 EVERY = {Status.QUEUED: 2, Status.SENDING: 2, Status.SCHEDULED: 5, Status.PAUSED: 5}
 EVERY_ENDED, STILL_MOVING = 5, timedelta(minutes=30)
@@ -440,25 +444,16 @@ def stages(funnel: Funnel) -> list[dict[str, Any]]:
 
 def mini_funnel(funnel: Funnel) -> SafeString:
     """A whole broadcast as one bar, and the numbers that matter as words."""
-    parts = [
-        ("read", funnel.read, funnel.read),
-        ("delivered", funnel.delivered, funnel.delivered - funnel.read),
-        ("sent", funnel.sent, funnel.sent - funnel.delivered),
-        ("failed", funnel.failed, funnel.failed),
-        ("skipped", funnel.skipped, funnel.skipped),
-        ("unconfirmed", funnel.unconfirmed, funnel.unconfirmed),
-        ("waiting", funnel.waiting, funnel.waiting),
-    ]
+    standing = funnel.by_standing
     bars = format_html_join(
         "",
         '<span class="k-part-{}" style="width: {}%"></span>',
-        [(name, f"{100 * part / funnel.total:.2f}") for name, _, part in parts if part],
+        [(name, f"{100 * standing[name] / funnel.total:.2f}") for name in BAR if standing[name]],
     )
     # What went well always has a number, what went wrong only where there is something.
-    order = {"sent": 0, "delivered": 1, "read": 2}
-    told = sorted((one for one in parts if one[1] or one[0] in order), key=lambda one: order.get(one[0], 3))
+    told = [(name, getattr(funnel, name)) for name in TOLD if name in ALWAYS or getattr(funnel, name)]
     words = format_html_join(
-        " · ", '<span class="k-part-{}"><b>{}</b> {}</span>', [(n, f"{c:,}", n) for n, c, _ in told]
+        " · ", '<span class="k-part-{}"><b>{}</b> {}</span>', [(name, f"{count:,}", name) for name, count in told]
     )
     return format_html(
         '<div class="k-mini"><div class="k-bar" aria-hidden="true">{}</div><small>{}</small></div>', bars, words

@@ -15,7 +15,7 @@ from broadcasts.models import Broadcast
 from contacts.models import Contact
 from kaanha.lib.public_ids import encode
 from kaanha.messaging import counting
-from kaanha.messaging.models import OPEN, Message, MessageQuerySet, Status
+from kaanha.messaging.models import Message, MessageQuerySet, Status
 
 AT_ONCE = 2_000  # rows in memory while a table is written
 COLUMNS = (
@@ -46,17 +46,7 @@ def known_total(broadcast: Broadcast, *, status: str | None = None, reason: str 
     one = counting.funnel(broadcast.dispatch_id)
     if reason is not None:
         return None
-    known = {
-        None: one.total,
-        OPEN: one.waiting,
-        Status.SENT: one.sent - one.delivered,
-        Status.DELIVERED: one.delivered - one.read,
-        Status.READ: one.read,
-        Status.FAILED: one.failed,
-        Status.SKIPPED: one.skipped,
-        Status.UNCONFIRMED: one.unconfirmed,
-    }
-    return known.get(status)
+    return one.total if status is None else one.by_standing.get(status)
 
 
 def table(rows: MessageQuerySet) -> Iterator[list[object]]:

@@ -360,7 +360,7 @@ class ContactAdmin(OwnedAdmin):
         contact = self.get_object(request, object_id)
         if contact is not None and self.has_view_permission(request):
             context: dict[str, Any] = {
-                "history": self.history(request, contact),
+                **self.happened(request, contact),
                 "consent_chip": self.consent_chip(contact),
             }
             tags = ContactTag.objects.filter(contact=contact.pk).order_by("tag__name")
@@ -369,6 +369,10 @@ class ContactAdmin(OwnedAdmin):
             extra_context = {**(extra_context or {}), **context}
         response: HttpResponse = super().change_view(request, object_id, form_url, extra_context)
         return response
+
+    def happened(self, request: HttpRequest, contact: Contact) -> dict[str, Any]:
+        """What the page shows of the contact's past and future below its form."""
+        return {"history": self.history(request, contact)}
 
     def history(self, request: HttpRequest, contact: Contact) -> list[Section]:
         """What happened to the contact, the latest first."""

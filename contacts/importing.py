@@ -121,7 +121,9 @@ def run(
         if upload is None and not dry_run:
             upload = begin(organization, file, at=at, by=by)
         chunk = _Chunk(organization, proof=f"import {file.name[:FILE_NAME]}", at=at, moment=at, by=by, dry_run=dry_run)
-        started = time.monotonic() - (timezone.now() - at).total_seconds() * (behind > 0)
+        started = time.monotonic()
+        if behind:  # it began in another process
+            started -= (timezone.now() - at).total_seconds()
         for read, position in _chunks(file, columns, default_country):
             lines = read[behind:]
             behind -= len(read) - len(lines)

@@ -108,8 +108,9 @@ def take(key: int, *, now: datetime) -> bool:
     if not mine.update(token=token, lease_until=now + LEASE, tries=F("tries") + 1):
         return False
     upload = Import.objects.select_related("organization", "by", "file").get(pk=key)
+    problem = ""
     try:
-        problem = _take(upload, token)
+        _take(upload, token)
     except Taken:
         return False
     except Refusal as refusal:
@@ -121,7 +122,7 @@ def take(key: int, *, now: datetime) -> bool:
         if upload.file.tries < TRIES:
             return False  # once more when the lease has ended
         problem = BROKEN
-    _end(upload, problem)
+    _end(upload, token, problem)
     return True
 
 
@@ -139,20 +140,21 @@ def drop_files(*, now: datetime) -> None:
 def rejected(upload: Import) -> Iterator[list[object]]:
     """The rejected rows as they came, each with the reason behind it. One query for every 2,000."""
     rows = ImportRemark.objects.filter(upload=upload, rejected=True).order_by("line", "pk")
-    width, line = len(upload.header), -1
+    width, columns, line = len(upload.header), len(rejected_header(upload)), -1
     while chunk := list(rows.filter(line__gt=line)[:AT_ONCE]):
         for remark in chunk:
             cells = [*remark.row, *[""] * (width - len(remark.row))]
-            yield [*cells[:width], *([remark.reason] if WHY not in upload.header else [])]
+            yield [*cells[:width], remark.reason][:columns]
         line = chunk[-1].line
 
 
 def rejected_header(upload: Import) -> list[str]:
+    """The file's own columns, and one for the reason where it hasn't come back with it."""
     return [*upload.header, *([WHY] if WHY not in upload.header else [])]
 
 
-def _take(upload: Import, token: int) -> str:
-    """Take the rows; why it ended before the file did, in words, or nothing."""
+def _take(upload: Import, token: int) -> None:
+    """Take the rows, each chunk as long as the token is ours."""
     closing.require_open(upload.organization_id)
     with _as_file(upload) as path:
         file = open_csv(path, column="phone")
@@ -173,7 +175,6 @@ def _take(upload: Import, token: int) -> str:
             upload=upload,
             mark=mark,
         )
-    return ""
 
 
 @contextmanager
@@ -188,11 +189,13 @@ def _as_file(upload: Import) -> Iterator[Path]:
         yield path
 
 
-def _end(upload: Import, problem: str) -> None:
+def _end(upload: Import, token: int, problem: str) -> None:
+    """Write its end down; not where somebody else takes the rows now, or it was stopped."""
     with transaction.atomic():
-        ended = Import.objects.filter(pk=upload.pk).filter(Q(finished_at=None) | Q(problem=""))
-        ended.update(finished_at=timezone.now(), problem=problem)
-        ImportFile.objects.filter(upload=upload).update(token=None, lease_until=None)
+        held = ImportFile.objects.filter(upload=upload, token=token)
+        if not held.update(token=None, lease_until=None):
+            return
+        Import.objects.filter(pk=upload.pk).update(finished_at=timezone.now(), problem=problem)
         if not upload.dry_run or problem:
             ImportFile.objects.filter(upload=upload).delete()
 

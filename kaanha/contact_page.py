@@ -69,10 +69,10 @@ class ContactPage(ContactAdmin):
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None
     ) -> HttpResponse:
         context = {**(extra_context or {}), "may_enroll": self.has_enroll_permission(request)}
-        contact = self.get_object(request, object_id)
-        if contact is not None and self.has_view_permission(request):
-            context.update(_timeline(request, contact))
         return super().change_view(request, object_id, form_url, context)
+
+    def happened(self, request: HttpRequest, contact: Contact) -> dict[str, Any]:
+        return {**super().happened(request, contact), **_timeline(request, contact)}
 
     def history(self, request: HttpRequest, contact: Contact) -> list[Section]:
         return [_sequences(request, contact), *_broadcasts(request, contact), *super().history(request, contact)]

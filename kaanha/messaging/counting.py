@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from django.db import connection, transaction
 
-from kaanha.messaging.models import RECEIVED, WAITING, DispatchCount, Status
+from kaanha.messaging.models import OPEN, RECEIVED, WAITING, DispatchCount, Status
 
 COLUMNS = ("total", "dispatched", "sent", "delivered", "read", "failed", "skipped", "unconfirmed")
 
@@ -32,6 +32,19 @@ class Funnel:
     @property
     def waiting(self) -> int:
         return self.total - self.sent - self.failed - self.skipped - self.unconfirmed
+
+    @property
+    def by_standing(self) -> dict[str, int]:
+        """How many stand where, each message once: waiting, or with the status that it has."""
+        return {
+            OPEN: self.waiting,
+            Status.SENT: self.sent - self.delivered,
+            Status.DELIVERED: self.delivered - self.read,
+            Status.READ: self.read,
+            Status.FAILED: self.failed,
+            Status.SKIPPED: self.skipped,
+            Status.UNCONFIRMED: self.unconfirmed,
+        }
 
     @property
     def delivery_rate(self) -> float:
