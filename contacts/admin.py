@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any
 
 from django import forms
@@ -30,20 +29,23 @@ from unfold.widgets import (
 
 from contacts import (
     adding,
+    bulk,
+    bulk_admin,  # noqa: F401 - registers its pages: Django looks for `admin` alone
     consent,
     customer_news,
-    import_admin,  # noqa: F401 - registers the pages of imports: Django looks for `admin` alone
+    import_admin,  # noqa: F401 - the same
     tagging,
+    tasks,
 )
 from contacts.attributes_field import AttributesField, merged
-from contacts.models import AutoTagRule, ConsentSource, Contact, ContactTag, Tag
+from contacts.models import AutoTagRule, BulkChange, ConsentSource, Contact, ContactTag, Tag
 from kaanha.lib.errors import Refusal
 from kaanha.organizations import access, audit
 from kaanha.organizations.access import Area
+from kaanha.organizations.models import Organization
 from kaanha.organizations.owned_admin import CONFIRM, Lesson, OwnedAdmin, OwnedForm, chip, moment
 from kaanha.webhooks.models import Kind
 
-CHUNK = 10_000  # contacts of a bulk action in one statement
 SHOWN = 50  # lines of a history
 HOLDERS = 10_000  # a tag's holders are counted up to here
 CHIPS = 4  # tags in a line of the list
@@ -275,34 +277,23 @@ class ContactAdmin(OwnedAdmin):
     def add_tag(self, request: HttpRequest, contacts: QuerySet[Contact]) -> HttpResponse | None:
         form = TagChoice(request.POST if "apply" in request.POST else None, tags=_tags_of(request))
         if form.is_valid():
-            chosen = form.cleaned_data["tag"]
-            self.attempt(request, lambda: _tag_all(contacts, chosen))
-            return None
+            return self.changed(request, contacts, BulkChange.Act.ADD_TAG, tag=form.cleaned_data["tag"])
         return self.asked(request, contacts, "add_tag", title="Add a tag", button="Add the tag", form=form)
 
     @admin.action(description="Remove a tag …", permissions=["change"])
     def remove_tag(self, request: HttpRequest, contacts: QuerySet[Contact]) -> HttpResponse | None:
         form = TagChoice(request.POST if "apply" in request.POST else None, tags=_tags_of(request))
         if form.is_valid():
-            chosen = form.cleaned_data["tag"]
-            self.attempt(request, lambda: _untag_all(contacts, chosen))
-            return None
+            return self.changed(request, contacts, BulkChange.Act.REMOVE_TAG, tag=form.cleaned_data["tag"])
         sentences = ["Only this tag comes off. What was sent or begun because of it stays."]
-        asked: dict[str, Any] = {
-            "title": "Remove a tag",
-            "button": "Remove the tag",
-            "form": form,
-            "sentences": sentences,
-        }
-        return self.asked(request, contacts, "remove_tag", **asked)
+        asked: dict[str, Any] = {"title": "Remove a tag", "button": "Remove the tag", "form": form}
+        return self.asked(request, contacts, "remove_tag", sentences=sentences, **asked)
 
     @admin.action(description="Opt out …", permissions=["change"])
     def opt_out_selected(self, request: HttpRequest, contacts: QuerySet[Contact]) -> HttpResponse | None:
         form = OptOutForm(request.POST if "apply" in request.POST else None)
         if form.is_valid():
-            proof = form.cleaned_data["proof"]
-            self.attempt(request, lambda: _opt_out_all(contacts, proof=proof, request=request))
-            return None
+            return self.changed(request, contacts, BulkChange.Act.OPT_OUT, proof=form.cleaned_data["proof"])
         return self.asked(
             request,
             contacts,
@@ -313,6 +304,28 @@ class ContactAdmin(OwnedAdmin):
             danger=True,
             sentences=["They get no messages any more, until they opt in again."],
         )
+
+    def changed(
+        self, request: HttpRequest, contacts: QuerySet[Contact], act: str, **wished: Any
+    ) -> HttpResponse | None:
+        """Do it to the selected contacts at once, or have it done and lead to the page that shows how far it is."""
+        by: Any = request.user
+        wish = bulk.Wish(act, by, **wished)
+        if not bulk.is_large(contacts):
+            self.attempt(request, lambda: _change_at_once(wish, contacts))
+            return None
+        if elsewhere := self.choose_first(request):
+            return elsewhere
+        asked: list[BulkChange] = []
+
+        def ask() -> str:
+            organization: Any = access.of(request).organization
+            asked.append(bulk.ask(wish, organization, contacts, at=timezone.now()))
+            tasks.poke_bulk()
+            return f"{asked[0].total:,} contacts are being changed."
+
+        self.attempt(request, ask)
+        return redirect("admin:contacts_bulkchange_change", asked[0].pk) if asked else None
 
     def asked(
         self,
@@ -529,28 +542,18 @@ def _tags_of(request: HttpRequest) -> QuerySet[Tag]:
     return Tag.objects.all() if current.superuser else Tag.objects.none()
 
 
-def chunks(contacts: QuerySet[Contact]) -> Iterator[list[int]]:
-    """The keys of these contacts, in portions that a statement can take."""
-    keys = contacts.order_by("pk").values_list("pk", flat=True).iterator(chunk_size=CHUNK)
-    while chunk := list(islice(keys, CHUNK)):
-        yield chunk
-
-
-def _tag_all(contacts: QuerySet[Contact], tag: Tag) -> str:
-    noted: dict[str, Any] = {"source": ConsentSource.OPERATOR, "at": timezone.now()}
-    newly = sum(tagging.add(tag.organization, chunk, [tag.pk], **noted) for chunk in chunks(contacts))
-    return f"{newly:,} contacts have the tag {tag} now that didn't have it before."
-
-
-def _untag_all(contacts: QuerySet[Contact], tag: Tag) -> str:
-    off = sum(tagging.remove(tag.organization, chunk, [tag.pk], at=timezone.now()) for chunk in chunks(contacts))
-    return f"The tag {tag} is taken off {off:,} contacts that had it."
-
-
-def _opt_out_all(contacts: QuerySet[Contact], *, proof: str, request: HttpRequest) -> str:
-    told: dict[str, Any] = {"source": ConsentSource.OPERATOR, "proof": proof, "at": timezone.now(), "by": request.user}
-    news = sum(len(consent.opt_out(chunk, **told)) for chunk in chunks(contacts))
-    return f"{news:,} contacts are opted out now that weren't before."
+def _change_at_once(wish: bulk.Wish, contacts: QuerySet[Contact]) -> str:
+    """Do it to contacts that aren't too many, each organization's for itself; what was done, in words."""
+    by_owner: dict[Organization, list[int]] = defaultdict(list)
+    for contact in contacts.select_related("organization").order_by("pk"):
+        by_owner[contact.organization].append(contact.pk)
+    now = timezone.now()
+    news = sum(bulk.apply(wish, owner, keys, at=now) for owner, keys in by_owner.items())
+    if wish.act == BulkChange.Act.OPT_OUT:
+        return f"{news:,} contacts are opted out now that weren't before."
+    if wish.act == BulkChange.Act.ADD_TAG:
+        return f"{news:,} contacts have the tag {wish.tag} now that didn't have it before."
+    return f"The tag {wish.tag} is taken off {news:,} contacts that had it."
 
 
 # --- tags --------------------------------------------------------------------------------------------------------

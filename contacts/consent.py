@@ -100,17 +100,18 @@ def opt_out(
     proof: str | Mapping[int, str],
     at: datetime,
     by: User | None = None,
+    noted: bool = True,
 ) -> list[int]:
     """Opt contacts out; the ids of those for whom that is news, in order. At most six statements, however many.
 
     Somebody who never opted in may opt out, too: then writing to us doesn't opt them in. Whoever is out stays out, but
     their own word takes the place of an opt-out by others, so that no import undoes it. A ContactEvent tells of those
-    who weren't out before.
+    who weren't out before. Without `noted` the audit log is the caller's.
     """
     news = Q(opted_in=True) | Q(opted_out_at=None)
     if source == ConsentSource.INBOUND:
         news |= ~Q(opt_out_source=ConsentSource.INBOUND)
-    return _change(news, contacts, _OPT_OUT, source=source, proof=proof, at=at, by=by)
+    return _change(news, contacts, _OPT_OUT, source=source, proof=proof, at=at, by=by, noted=noted)
 
 
 def stop_marketing(contacts: Iterable[int], *, at: datetime | Mapping[int, datetime]) -> list[int]:
@@ -180,6 +181,7 @@ def _change(
     proof: str | Mapping[int, str],
     at: datetime | Mapping[int, datetime],
     by: User | None,
+    noted: bool = True,
 ) -> list[int]:
     """Run `write` over those of the contacts to whom `which` applies once they are locked."""
     with transaction.atomic():
@@ -194,7 +196,7 @@ def _change(
                 told = [key for key, was_out in cursor.fetchall() if not was_out]
             kind = Kind.CONTACT_OPTED_IN if write == _OPT_IN else Kind.CONTACT_OPTED_OUT
             customer_news.tell(kind, told, at=max(moments))
-            if source in DECIDED:
+            if noted and source in DECIDED:
                 _record("contact.opted_in" if write == _OPT_IN else "contact.opted_out", news, source=str(source))
     return news
 

@@ -370,3 +370,46 @@ class ImportPiece(models.Model):
 
     def __str__(self) -> str:
         return f"Piece {self.position} of {self.file}"
+
+
+class BulkChange(OwnedModel):
+    """What is done to a selection of contacts that is too large for one request, and how far that is."""
+
+    PUBLIC_KIND = "blk"
+
+    class Act(models.TextChoices):
+        ADD_TAG = "add_tag", "Add a tag"
+        REMOVE_TAG = "remove_tag", "Remove a tag"
+        OPT_OUT = "opt_out", "Opt out"
+
+    act = models.CharField(max_length=16, choices=Act.choices)
+    tag = models.ForeignKey(Tag, on_delete=models.SET_NULL, null=True, related_name="+")
+    proof = models.CharField(max_length=256, blank=True)
+    by = models.ForeignKey(User, on_delete=models.SET_NULL, null=True, related_name="+")
+    asked_at = models.DateTimeField()
+    worked_at = models.DateTimeField(null=True)  # the last portion: the others' turn comes first
+    finished_at = models.DateTimeField(null=True)
+    total = models.PositiveIntegerField(default=0)
+    done = models.PositiveIntegerField(default=0)
+    changed = models.PositiveIntegerField(default=0)  # for whom it was news
+    # Why it ended before everybody was done, in words.
+    problem = models.TextField(blank=True)
+
+    class Meta:
+        indexes = [
+            # the sweep
+            models.Index(fields=["id"], name="bulk_change_open", condition=models.Q(finished_at__isnull=True)),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.get_act_display()}: {self.tag}" if self.tag_id else str(self.get_act_display())
+
+
+class BulkPortion(models.Model):
+    """Some of the contacts that a bulk change is still to be done to, in the order of their keys."""
+
+    change = models.ForeignKey(BulkChange, on_delete=models.CASCADE, related_name="portions")
+    contacts = ArrayField(models.BigIntegerField())
+
+    def __str__(self) -> str:
+        return f"{len(self.contacts)} contacts of {self.change_id}"

@@ -1,12 +1,15 @@
-"""Celery's door to imports. Losing or doubling a call is harmless."""
+"""Celery's door to imports and bulk changes. Losing or doubling a call is harmless."""
 
 import contextlib
+from datetime import timedelta
 
 from celery import shared_task
 from django.utils import timezone
 from kombu.exceptions import OperationalError
 
-from contacts import uploads
+from contacts import bulk, uploads
+
+SLICE = timedelta(seconds=5)
 
 
 @shared_task(expires=60)
@@ -29,3 +32,15 @@ def sweep() -> None:
     with contextlib.suppress(OperationalError):  # Redis is away: the next sweep asks again
         for key in uploads.waiting(now=now):
             take_import.delay(key)
+
+
+@shared_task(expires=5)
+def change_in_bulk() -> None:
+    """Do what was asked for with large selections, for about five seconds."""
+    bulk.work(until=timezone.now() + SLICE)
+
+
+def poke_bulk() -> None:
+    """Ask a worker to begin soon; beat asks again where that is lost."""
+    with contextlib.suppress(OperationalError):
+        change_in_bulk.delay()

@@ -21,6 +21,7 @@ from rest_framework.serializers import ValidationError
 from unfold.widgets import UnfoldAdminSelect2Widget
 
 from broadcasts.models import Broadcast
+from contacts import bulk
 from contacts.admin import SHOWN, ContactAdmin, Section
 from contacts.models import Contact
 from kaanha import timeline_words
@@ -36,8 +37,6 @@ from sequences.enrolling import SENTENCES
 from sequences.enrollment_admin import fate_chip, fate_reason, link_to, status_chip
 from sequences.models import Code, Enrollment, EnrollmentRefusal, Source, Step, StepRun
 from sequences.standing import Standing
-
-AT_ONCE = 1_000  # contacts that are enrolled within the request: half a second
 
 
 class SequenceChoice(forms.Form):
@@ -148,8 +147,8 @@ def _enroll_one(contact: Contact, sequence: sequences.Sequence, *, now: datetime
 
 def _enroll_all(contacts: QuerySet[Contact], sequence: sequences.Sequence, *, now: datetime) -> str:
     """Enroll them; the outcome in a sentence. Of many it is only begun here, and done in the background."""
-    few = list(contacts.order_by("pk").values_list("pk", flat=True)[: AT_ONCE + 1])
-    if len(few) > AT_ONCE:
+    few = list(contacts.order_by("pk").values_list("pk", flat=True)[: bulk.AT_ONCE + 1])
+    if len(few) > bulk.AT_ONCE:
         count = enrolling.ask_for(sequence, contacts, source=Source.OPERATOR, now=now)
         return f"{count:,} contacts are being enrolled in {sequence}: its page shows how far that is, and who can't be."
     outcomes = enrolling.enroll(sequence, few, source=Source.OPERATOR, now=now)

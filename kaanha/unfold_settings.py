@@ -69,6 +69,7 @@ UNFOLD: dict[str, Any] = {
                     _item("Contacts", "group", "contacts_contact_changelist", "sees_contacts"),
                     _item("Tags", "sell", "contacts_tag_changelist", "sees_contacts"),
                     _item("Imports", "upload_file", "contacts_import_changelist", "sees_contacts"),
+                    _item("Bulk changes", "checklist", "contacts_bulkchange_changelist", "sees_contacts"),
                     _item("Auto-tag rules", "rule", "contacts_autotagrule_changelist", "sees_settings"),
                 ],
             },

@@ -4,8 +4,8 @@ from datetime import timedelta
 
 import pytest
 
+from contacts import bulk
 from contacts.models import ConsentChange, Contact
-from kaanha import contact_page
 from kaanha.organizations.models import Role
 from sequences import enrolling, live_page, running
 from sequences.models import Enrollment, EnrollmentRefusal, IntakeContact, Source, Status
@@ -161,7 +161,7 @@ def test_the_selected_contacts_are_enrolled_and_counted_by_outcome(stage, owner,
 
 
 def test_many_of_a_filtered_list_are_enrolled_in_the_background(stage, owner, series, monkeypatch):
-    monkeypatch.setattr(contact_page, "AT_ONCE", 2)
+    monkeypatch.setattr(bulk, "AT_ONCE", 2)
     people = [stage.contact(name="Asha") for _ in range(5)]
     out, other = stage.contact(name="Asha", opted_in=False), stage.contact(name="Bela")
     everybody = {"action": "enroll_selected", "_selected_action": [people[0].pk], "select_across": "1"}
@@ -186,7 +186,7 @@ def test_many_of_a_filtered_list_are_enrolled_in_the_background(stage, owner, se
 
 
 def test_a_sequence_that_is_not_active_any_more_takes_nobody_of_many_in(stage, owner, series, monkeypatch):
-    monkeypatch.setattr(contact_page, "AT_ONCE", 0)
+    monkeypatch.setattr(bulk, "AT_ONCE", 0)
     keys, foreign = [stage.contact().pk], ContactFactory()
     selected = {"action": "enroll_selected", "_selected_action": [*keys, foreign.pk], "apply": "1"}
     require = enrolling._require_active

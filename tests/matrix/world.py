@@ -14,7 +14,7 @@ from django.db import connection, models, transaction
 from django.test import Client
 from django.utils import timezone
 
-from contacts.models import AutoTagRule, ConsentChange, ContactEvent, ContactTag, Import, ImportRemark
+from contacts.models import AutoTagRule, BulkChange, ConsentChange, ContactEvent, ContactTag, Import, ImportRemark
 from kaanha.inbound.models import Callback
 from kaanha.messaging.models import DispatchCount, InboundMessage
 from kaanha.organizations import invitations
@@ -123,6 +123,8 @@ class World:
         self._keep(ContactEvent.objects.create(kind="tag_added", tag=tag, source="api", **told))
         self._keep(AutoTagRule.objects.create(match="contains", text=f"{self.word} hi", tag=tag, **owner))
         upload = self._keep(Import.objects.create(file_name=f"{self.word}.csv", started_at=now, **owner))
+        said = f"{self.word} asked on the phone"
+        self._keep(BulkChange.objects.create(act="opt_out", proof=said, asked_at=now, total=3, **owner))
         ImportRemark.objects.create(upload=upload, line=2, rejected=True, reason=f"{self.word}", row=[self.word])
 
     def person(self, number: int) -> Any:
