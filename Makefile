@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test test-browser screenshots chaos fuzz lint lock clean
+.PHONY: help demo run test test-browser screenshots chaos fuzz bench bench-full lint lock clean
 
 help:  ## list these commands
 	@sed -n 's/^\([a-z-]*\):.*  ## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -36,6 +36,12 @@ chaos: .venv/.ready  ## kill parts of a working Kaanha for nine minutes and coun
 
 fuzz: .venv/.ready  ## send the API thousands of requests that follow or break its document (FUZZ_EXAMPLES=100 for each)
 	FUZZ_EXAMPLES=$${FUZZ_EXAMPLES:-100} $(BIN)/python -m pytest -q tests/test_fuzzing.py
+
+bench: .venv/.ready  ## measure Kaanha against the least that would do the same (PARTS="launch preview" for a few)
+	@$(BIN)/python -m benchmarks.run $(PARTS)
+
+bench-full: .venv/.ready  ## the same with 1,000,000 sends and a ledger of 10,000,000 rows
+	@$(BIN)/python -m benchmarks.run --scale full $(PARTS)
 
 lint: .venv/.ready  ## check style, types, migrations, and dependencies for known vulnerabilities
 	$(BIN)/ruff check .

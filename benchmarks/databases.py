@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import psycopg
@@ -28,7 +26,6 @@ def of_its_own(*, keep: bool = False) -> Iterator[bool]:
         _recreate(address, wanted=True)
     os.environ["DATABASE_URL"] = urlsplit(address)._replace(path=f"/{NAME}").geturl()
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "kaanha.settings")
-    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
     import django
     from django.core.management import call_command
     from django.db import connection

@@ -1,6 +1,6 @@
 """Sequences in sets: enrolling by a trigger, and advancing who is due, against the bare SQL for the same rows.
 
-python -m kaanha.servers -- python benchmarks/enrolling_and_advancing.py [--people 1000000] [--due 100000] [--rounds 3]
+python -m kaanha.servers -- python -m benchmarks.enrolling_and_advancing [--people 1000000] [--due 100000] [--rounds 3]
 
 Works in a database of its own, which it drops at the end.
 """
@@ -15,7 +15,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from databases import of_its_own
+from benchmarks.databases import of_its_own
 
 if TYPE_CHECKING:
     from contacts.models import Tag

@@ -1,6 +1,6 @@
 """Lists at 1,000,000 contacts and 10,000,000 messages: every list of the API and of the admin, as the server sees it.
 
-python -m kaanha.servers -- python benchmarks/lists.py [--contacts 1000000] [--messages 10000000] [--requests 40]
+python -m kaanha.servers -- python -m benchmarks.lists [--contacts 1000000] [--messages 10000000] [--requests 40]
 
 Works in a database of its own, which it drops at the end; with --keep it stays, and the next run with --keep uses it
 (`python -m kaanha.servers --keep FOLDER -- …`). For each page: the median and the 95th percentile in milliseconds, our
@@ -21,8 +21,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
-from big_installation import Size, Subjects, fill, found
-from databases import of_its_own
+from benchmarks.big_installation import Size, Subjects, fill, found
+from benchmarks.databases import of_its_own
 
 if TYPE_CHECKING:
     from django.test import Client

@@ -1,6 +1,6 @@
 """Events to customers, one by one and in batches, to a receiver on this machine that answers at once.
 
-python -m kaanha.servers -- python benchmarks/webhooks.py [--events 5000] [--rounds 3] [--pending 0]
+python -m kaanha.servers -- python -m benchmarks.webhooks [--events 5000] [--rounds 3] [--pending 0]
 
 `--pending` events more wait for an endpoint of another organization that nobody reaches. Works in a database of its
 own, which it drops at the end.
@@ -19,7 +19,7 @@ from datetime import timedelta
 from http.server import BaseHTTPRequestHandler
 from typing import TYPE_CHECKING, Any
 
-from databases import of_its_own
+from benchmarks.databases import of_its_own
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -1,0 +1,1 @@
+"""The parts of the benchmark; what a part is stands one package up."""
