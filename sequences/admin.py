@@ -32,7 +32,7 @@ from sequences import (
     trees,
 )
 from sequences.forms import ActivationForm, PublishForm, SequenceForm
-from sequences.live_page import people, takes
+from sequences.live_page import people
 from sequences.models import Revision, Sequence, Status, Trigger
 from sequences.steps_admin import STATUS_COLORS, StepsPages
 from sequences.steps_shown import started_by
@@ -333,13 +333,12 @@ class SequenceAdmin(StepsPages):
         sequence, inside = self._to_act_on(request, object_id)
 
         def archive() -> str:
-            ended = running.archive(sequence, now=timezone.now())
-            return f"{sequence.name} is archived. {people(ended)} left it."
+            ended = running.archive(sequence, now=timezone.now(), most=running.AT_ONCE)
+            return f"{sequence.name} is archived. {people(ended)} left it.{_others(inside - ended)}"
 
         sentences = [
             f"{people(inside)} inside leave it now. {_WITHDRAWN}" if inside else "Nobody is inside.",
             "It takes nobody in any more, and can't be taken up again. Its numbers stay.",
-            *takes(inside),
         ]
         return self.confirmed(
             request, sequence, archive, title="Archive", sentences=sentences, button="Archive it", danger=True
@@ -349,15 +348,14 @@ class SequenceAdmin(StepsPages):
         sequence, inside = self._to_act_on(request, object_id)
 
         def cancel_everybody() -> str:
-            ended = running.cancel_everybody(sequence, now=timezone.now())
-            return f"{people(ended)} left {sequence.name}."
+            ended = running.cancel_everybody(sequence, now=timezone.now(), most=running.AT_ONCE)
+            return f"{people(ended)} left {sequence.name}.{_others(inside - ended)}"
 
         sentences = [
             f"{people(inside)} inside leave it now, for good: nobody takes a sequence twice. {_WITHDRAWN}"
             if inside
             else "Nobody is inside.",
             f"The sequence itself stays {sequence.get_status_display().lower()}: new people can be enrolled.",
-            *takes(inside),
         ]
         return self.confirmed(
             request,
@@ -376,9 +374,9 @@ class SequenceAdmin(StepsPages):
             return self._not_now(request, sequence)
 
         def move() -> str:
-            done = moving.move(sequence, now=timezone.now())
+            done = moving.move(sequence, now=timezone.now(), most=running.AT_ONCE)
             stayed = f" Not moved: {done.stayed:,}." if done.stayed else ""
-            return f"{people(done.moved)} moved to {_named(newest)}.{stayed}"
+            return f"{people(done.moved)} moved to {_named(newest)}.{stayed}{_others(done.moving)}"
 
         sentences = _moving(newest)
         button = f"Move them to {_named(newest)}"
@@ -475,7 +473,12 @@ def _moving(newest: Revision) -> list[str]:
     found = [f"{people(count)} {words}" for count, words in told if count]
     if not found:
         return [f"Everybody inside is on {_named(newest)} already."]
-    return [*found, "Nobody gets a message twice by being moved.", *takes(sum(going.values()))]
+    return [*found, "Nobody gets a message twice by being moved."]
+
+
+def _others(count: int) -> str:
+    """What is said of those with whom the sweep goes on."""
+    return f" The other {count:,} follow in the background: the sequence's page shows how far that is." if count else ""
 
 
 def _every(sequence: Sequence, seconds: int) -> int:

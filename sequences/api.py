@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from collections.abc import Sequence as Listed
+from dataclasses import asdict
 from typing import Any
 
 from rest_framework import status
@@ -38,7 +39,6 @@ from sequences.tree_nodes import measure
 from sequences.trees import Problem
 
 RELATED = editing.RELATED
-AT_ONCE = 5_000  # people who leave within the request; the sweep sees to the others
 LAST_REVISION = 2**31 - 1
 EXAMPLE = {
     "name": "Basket",
@@ -316,7 +316,7 @@ class SequenceArchiveAPI(SequenceAreaAPI):
         Nobody moves and nothing of it is sent from the answer on; of very many people some leave shortly after it.
         """
         self.asked(Nothing)
-        running.archive(self.sequence(sequence), now=self.now, most=AT_ONCE)
+        running.archive(self.sequence(sequence), now=self.now, most=running.AT_ONCE)
         return self.shown(self.sequence(sequence))
 
 
@@ -330,11 +330,12 @@ class SequenceMoveAPI(SequenceAreaAPI):
         """Move the people inside to the newest revision.
 
         At the same step where it still exists, otherwise at the first one after it that does. Nobody takes a step twice
-        by being moved, or by the request being sent again.
+        by being moved, or by the request being sent again. Of very many people
+        some are moved shortly after the answer: `moving` says how many.
         """
         self.asked(Nothing)
-        told = moving.move(self.sequence(sequence), now=self.now)
-        return Response({"moved": told.moved, "stayed": told.stayed})
+        told = moving.move(self.sequence(sequence), now=self.now, most=running.AT_ONCE)
+        return Response(asdict(told))
 
 
 # --- watching ----------------------------------------------------------------------------------------------------

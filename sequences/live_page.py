@@ -13,7 +13,7 @@ from django.db.models import Count
 from kaanha.organizations.models import Organization
 from kaanha.organizations.owned_admin import moment
 from kaanha.whatsapp.cloud_api.errors import ErrorClass
-from sequences import seeing, trees
+from sequences import counting, moving, seeing, trees
 from sequences.models import (
     INSIDE,
     Code,
@@ -38,8 +38,6 @@ CHANGE_COLORS = {
     ChangeKind.MOVED: "info",
     ChangeKind.REMOVED: "danger",
 }
-PEOPLE_A_SECOND = 10_000  # that leave or are moved in one request
-LONG = 20_000  # people: from here on the page says how long it takes
 
 
 @dataclass(frozen=True)
@@ -121,7 +119,7 @@ def state(sequence: Sequence, revision: Revision | None) -> dict[str, Any]:
 
 
 def standing(sequence: Sequence) -> dict[str, Any]:
-    """How the sequence as a whole is doing: what holds it up, and how many people are where. Three queries."""
+    """How the sequence as a whole is doing: what holds it up, and how many people are where. Four queries."""
     people = seeing.people(sequence)
     return {
         "sentences": situation(sequence),
@@ -143,9 +141,13 @@ def situation(sequence: Sequence) -> list[str]:
     elif sequence.status == Status.ARCHIVED:
         found.append(f"It ended for everybody on {moment(sequence.archived_at)}, and takes nobody in.")
     if sequence.exit_up_to is not None:
-        found.append("The people inside are being taken out: it is done in a moment.")
+        inside = counting.people([sequence.pk])[sequence.pk].inside
+        found.append(f"The people inside are being taken out: {inside:,} to go.")
     elif sequence.spread_asked_at is not None:
         found.append("Those who fell due meanwhile are being lined up: they go on in a moment, one after the other.")
+    if (newest := sequence.revision) is not None and newest.move_turn_at is not None:
+        left = moving.people_to_move(newest)
+        found.append(f"People are being moved to revision {newest.number}: {left:,} to go.")
     intakes = Intake.objects.filter(sequence=sequence, finished_at=None).select_related("tag").order_by("pk")
     found += [
         f"{f'The holders of the tag {one.tag}' if one.tag else 'The contacts that were chosen'} are being enrolled: "
@@ -256,14 +258,6 @@ def _setting_changes(old: Any, new: Any) -> list[tuple[str, str, str, str]]:
 def people(count: int) -> str:
     """1 person, 12,000 people."""
     return f"{count:,} {'person' if count == 1 else 'people'}"
-
-
-def takes(count: int) -> list[str]:
-    """How long an act on so many people keeps the page waiting; nothing while it is short."""
-    if count < LONG:
-        return []
-    seconds = ceil(count / PEOPLE_A_SECOND)
-    return [f"That takes about {seconds:,} seconds: wait for the page. Stopped halfway, it is carried on by itself."]
 
 
 def overdue(sequence: Sequence, *, now: datetime) -> list[str]:

@@ -179,6 +179,8 @@ class Revision(OwnedModel):
     phone_number = models.ForeignKey(PhoneNumber, on_delete=models.PROTECT, related_name="+")
     published_at = models.DateTimeField()
     superseded_at = models.DateTimeField(null=True)
+    # Set while those inside older revisions are moved to this one: when the next who is due by that gets a turn.
+    move_turn_at = models.DateTimeField(null=True)
     published_by = models.ForeignKey(User, on_delete=models.SET_NULL, null=True, related_name="+")
 
     class Meta:

@@ -32,7 +32,7 @@ MOVABLE = (Status.ACTIVE, Status.PAUSED)
 
 @dataclass(frozen=True, slots=True)
 class Moved:
-    """How many people were moved, and how many are still inside an older revision.
+    """How many people were moved, are still being moved by the sweep, and stay inside an older revision.
 
     Those who `stayed` stand at a step that is gone. Either nothing that comes after it is left, and they finish on
     their revision; or its message was on its way, or what became of it not yet noticed: they go on from there once it
@@ -41,6 +41,7 @@ class Moved:
 
     moved: int = 0
     stayed: int = 0
+    moving: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +53,7 @@ class Way:
     same: bool
 
 
-def move(sequence: Sequence, *, now: datetime) -> Moved:
+def move(sequence: Sequence, *, now: datetime, most: int | None = None) -> Moved:
     """Move everybody inside an older revision to the newest one. Refusal unless the sequence is active or paused.
 
     Whoever stands at a step that the newest revision has stays at it, and keeps its time where the step is unchanged.
@@ -60,18 +61,47 @@ def move(sequence: Sequence, *, now: datetime) -> Moved:
     the new content. Where the step is gone they go on with the first one after it that is left, and a queued message of
     it is withdrawn. Whoever is due by that gets a turn, at the rate of the sequence. Nobody takes a step twice.
 
-    In batches; it stops early where the sequence is archived, or published anew, meanwhile.
+    In batches; it stops early where the sequence is archived, or published anew, meanwhile. With `most` the sweep sees
+    to whoever is left after so many.
     """
     held = Sequence.objects.get(pk=sequence.pk)
     if held.status not in MOVABLE:
         status = held.get_status_display().lower()
         raise Refusal(f"Sequence {held.name!r} is {status}: nobody can be moved in it.", code="wrong_status")
     newest: Revision = held.revisions.get(superseded_at=None)
-    turns = _Turns(now)
-    moved = sum(_all(partial(_move, way, newest, turns, now=now)) for way in ways(newest, standing(newest)))
-    moved += sum(_all(partial(_catch_up, step, old, newest)) for step, old in _left_behind(newest))
-    audit.record("sequence.moved", held, revision=newest.number, people=moved)
-    return Moved(moved, standing(newest).total())
+    with transaction.atomic():
+        Revision.objects.filter(pk=newest.pk).update(move_turn_at=now)
+        audit.record("sequence.moved", held, revision=newest.number, people=people_to_move(newest))
+    moved = _carry_on(newest, now, now=now, most=most)
+    left = people_to_move(newest) if Revision.objects.filter(pk=newest.pk, move_turn_at__isnull=False).exists() else 0
+    return Moved(moved, standing(newest).total() - left, left)
+
+
+def carry_on(*, now: datetime) -> int:
+    """Go on with the moves that were asked for and aren't done, some batches of each; how many people were moved."""
+    asked = Revision.objects.filter(move_turn_at__isnull=False, superseded_at=None, sequence__status__in=MOVABLE)
+    return sum(_carry_on(newest, newest.move_turn_at or now, now=now, most=4 * BATCH) for newest in list(asked))
+
+
+def people_to_move(newest: Revision) -> int:
+    """How many of those inside an older revision would go to the newest. Three queries."""
+    by_step = standing(newest)
+    return sum(by_step[way.old.pk] for way in ways(newest, by_step))
+
+
+def _carry_on(newest: Revision, turn: datetime, *, now: datetime, most: int | None) -> int:
+    """Batches, until everybody is moved or at least `most` are; how many. Then it is noted how far the turns are."""
+    turns = _Turns(max(now, turn))
+    batches = [partial(_move, way, newest, turns, now=now) for way in ways(newest, standing(newest))]
+    batches += [partial(_catch_up, step, old, newest) for step, old in _left_behind(newest)]
+    moved = 0
+    for batch in batches:
+        moved += _all(batch, most=None if most is None else most - moved)
+        if most is not None and moved >= most:
+            Revision.objects.filter(pk=newest.pk, move_turn_at=turn).update(move_turn_at=turns.at)
+            return moved
+    Revision.objects.filter(pk=newest.pk, move_turn_at=turn).update(move_turn_at=None)
+    return moved
 
 
 def standing(newest: Revision) -> Counter[int]:
@@ -141,10 +171,10 @@ class _Page:
     last: int
 
 
-def _all(batch: Callable[[int], _Page | None]) -> int:
-    """Do batches, each from the enrollment after the last one's, until there is none; how many were moved."""
+def _all(batch: Callable[[int], _Page | None], *, most: int | None) -> int:
+    """Do batches, each from the enrollment after the last one's, until there is none or `most` are moved; how many."""
     moved, last = 0, 0
-    while page := batch(last):
+    while (most is None or moved < most) and (page := batch(last)):
         moved, last = moved + page.moved, page.last
     return moved
 

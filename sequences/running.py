@@ -23,6 +23,7 @@ from templates_app.models import MessageTemplate
 CANCELING = "canceling"  # why dispatches are held while everybody is being canceled
 OWN_HOLDS = frozenset({PAUSED, CANCELING})  # all others are trouble
 EVERYBODY = 2**63 - 1
+AT_ONCE = 5_000  # people whom an act concerns within a request; the sweep sees to the others
 # Meta may refuse a template that we believe to be approved: then it is tried again this often.
 TRY_AGAIN = timedelta(minutes=15)
 
@@ -74,8 +75,11 @@ def archive(sequence: Sequence, *, now: datetime, most: int | None = None) -> in
     return _finish_exit(sequence.pk, now=now, most=most)
 
 
-def cancel_everybody(sequence: Sequence, *, now: datetime) -> int:
-    """Cancel whoever is inside now, and requests to enroll holders; how many were inside. New people may come."""
+def cancel_everybody(sequence: Sequence, *, now: datetime, most: int | None = None) -> int:
+    """Cancel whoever is inside now, and requests to enroll holders; how many were ended. New people may come.
+
+    With `most` the sweep sees to the others.
+    """
     with transaction.atomic():
         locks.have_alone(sequence.pk)
         held = Sequence.objects.get(pk=sequence.pk)
@@ -87,7 +91,7 @@ def cancel_everybody(sequence: Sequence, *, now: datetime) -> int:
         for dispatch in dispatches(held):
             holding.hold(dispatch.pk, reason=CANCELING, detail="Everybody inside is being canceled.", now=now)
         audit.record("sequence.everybody_canceled", held)
-    return _finish_exit(sequence.pk, now=now)
+    return _finish_exit(sequence.pk, now=now, most=most)
 
 
 def finish_exits(*, now: datetime) -> int:

@@ -193,6 +193,7 @@ class RevisionShown(RevisionLineShown):
 class SequenceMovedShown(Body):
     moved = IntegerField()
     stayed = IntegerField(help_text="Still inside an older revision.")
+    moving = IntegerField(help_text="Are being moved in the background.")
 
 
 class ReasonCountShown(Body):

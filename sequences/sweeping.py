@@ -10,7 +10,7 @@ from datetime import datetime
 from django.db import InterfaceError, OperationalError
 from django.utils import timezone
 
-from sequences import advancing, enrolling, exiting, running, spreading, triggers, waking
+from sequences import advancing, enrolling, exiting, moving, running, spreading, triggers, waking
 
 logger = logging.getLogger(__name__)
 
@@ -23,6 +23,7 @@ def sweep(*, now: datetime, until: datetime | None = None) -> Counter[str]:
     done: Counter[str] = Counter()
     _one(spreading.notice_downtime, now)
     done["people_ended"] = _one(running.finish_exits, now)
+    done["people_moved"] = _all(moving.carry_on, now, until)
     done["contact_events"] = _all(triggers.handle, now, until)
     done["holders_decided"] = _all(enrolling.take_in, now, until)
     done["fates"] = _all(waking.wake, now, until)

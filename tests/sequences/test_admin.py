@@ -2,6 +2,7 @@
 
 import re
 from datetime import timedelta
+from functools import partial
 
 import pytest
 from django.contrib.admin.models import LogEntry
@@ -11,7 +12,7 @@ from django.test.utils import CaptureQueriesContext
 from kaanha.messaging import holding
 from kaanha.messaging.models import Message
 from kaanha.organizations.models import Role
-from sequences import live_page, publishing, running, seeing
+from sequences import exiting, live_page, moving, publishing, running, seeing
 from sequences.models import EnrollmentStatus, Intake, Sequence, Source, Status, Trigger
 from tests.factories import PhoneNumberFactory, TagFactory
 from tests.people import said, signed_in, text
@@ -495,13 +496,6 @@ def test_everybody_can_be_canceled_and_the_sequence_stays(owner, stage):
     assert Sequence.objects.get().status == Status.ACTIVE
 
 
-def test_long_acts_say_how_long_they_take():
-    assert live_page.takes(19_999) == []
-    assert live_page.takes(100_000) == [
-        "That takes about 10 seconds: wait for the page. Stopped halfway, it is carried on by itself."
-    ]
-
-
 def test_people_are_moved_and_told_who_stays(owner, stage):
     sequence = stage.active(
         stage.delay("same", days=9), stage.delay("gone", days=9), stage.delay("left", days=1), stage.message("last")
@@ -525,6 +519,27 @@ def test_people_are_moved_and_told_who_stays(owner, stage):
 
     assert said(owner.post(page(sequence, "move"))) == ["2 people moved to revision 2. Not moved: 1."]
     assert [(one.number, one.inside) for one in live_page.revisions(sequence, None)] == [(2, 2), (1, 1)]
+
+
+@pytest.mark.parametrize(
+    ("act", "done"),
+    [
+        ("move", "1 person moved to revision 2."),
+        ("cancel-all", "1 person left Welcome."),
+        ("archive", "Welcome is archived. 1 person left it."),
+    ],
+)
+def test_of_many_people_the_others_follow_in_the_background(owner, stage, monkeypatch, act, done):
+    monkeypatch.setattr(running, "AT_ONCE", 1)
+    monkeypatch.setattr(moving, "BATCH", 1)
+    monkeypatch.setattr(exiting, "everybody", partial(exiting.everybody, limit=1))
+    sequence = stage.active(stage.delay("d", days=9), stage.message("a"), name="Welcome")
+    stage.enroll(sequence, *[stage.contact() for _ in range(3)])
+    publishing.publish(edited(sequence, stage.delay("d", days=8), stage.message("a")), now=stage.now)
+
+    answer = owner.post(page(sequence, act))
+
+    assert said(answer) == [f"{done} The other 2 follow in the background: the sequence's page shows how far that is."]
 
 
 # --- roles -------------------------------------------------------------------------------------------------------

@@ -482,14 +482,14 @@ def test_people_are_moved_to_the_newest_revision(stage, api):
     sequence.save()
     publishing.publish(sequence, now=stage.now)
 
-    assert api.post(at(sequence, "move"), {}).json() == {"moved": 1, "stayed": 0}
-    assert api.post(at(sequence, "move"), {}).json() == {"moved": 0, "stayed": 0}
+    assert api.post(at(sequence, "move"), {}).json() == {"moved": 1, "stayed": 0, "moving": 0}
+    assert api.post(at(sequence, "move"), {}).json() == {"moved": 0, "stayed": 0, "moving": 0}
     assert Enrollment.objects.get().revision.number == 2
 
 
 def test_of_very_many_people_some_leave_an_archived_sequence_shortly_after(stage, api, monkeypatch):
     monkeypatch.setattr("sequences.exiting.everybody.__kwdefaults__", {"limit": 1})
-    monkeypatch.setattr("sequences.api.AT_ONCE", 2)
+    monkeypatch.setattr("sequences.running.AT_ONCE", 2)
     sequence = stage.active(stage.message("a"))
     stage.enroll(sequence, *[stage.contact() for _ in range(3)])
 

@@ -10,7 +10,8 @@ from django.test.utils import CaptureQueriesContext
 from kaanha.lib.errors import Refusal
 from kaanha.messaging import claiming, fates, ledger, queueing
 from kaanha.messaging.models import Message, Status
-from sequences import locks, moving, publishing, running, spreading
+from kaanha.organizations.models import AuditEntry
+from sequences import live_page, locks, moving, publishing, running, spreading
 from sequences.models import Enrollment, Sequence
 from tests.sequences.conftest import TRANSIENT
 
@@ -133,6 +134,7 @@ class TestTurns:
         )
         crowd(stage, sequence, 3)
         stage.wait(days=1)
+        stage.settle()
         crowd(stage, sequence, 2)
         republish(stage, sequence, stage.message("z"))
 
@@ -307,3 +309,60 @@ class TestWhatComesBetween:
         assert moving.move(sequence, now=stage.now) == moving.Moved(2, 1)
         assert numbers() == [2, 2, 1]
         assert moving.move(sequence, now=stage.now) == moving.Moved(3, 0)
+
+
+class TestInTheBackground:
+    """Too many for one request: the sweep goes on with them."""
+
+    @pytest.fixture
+    def sequence(self, stage, monkeypatch):
+        monkeypatch.setattr(moving, "BATCH", 2)
+        sequence = stage.active(stage.delay("d", days=9), stage.message("a"), spread_per_minute=1)
+        crowd(stage, sequence, 20)
+        stage.wait(days=2)
+        republish(stage, sequence, stage.delay("d", days=1), stage.message("a"))
+        return sequence
+
+    def test_the_sweep_moves_the_others_and_goes_on_with_their_turns(self, stage, sequence):
+        assert moving.move(sequence, now=stage.now, most=2) == moving.Moved(2, 0, 18)
+        assert live_page.situation(sequence) == ["People are being moved to revision 2: 18 to go."]
+
+        assert moving.carry_on(now=stage.now) == 8
+        assert moving.carry_on(now=stage.now) == 8
+        assert moving.carry_on(now=stage.now) == 2
+
+        assert set(numbers()) == {2}
+        assert timers() == [stage.now + timedelta(minutes=turn) for turn in range(20)]
+        assert moving.carry_on(now=stage.now) == 0
+        assert live_page.situation(sequence) == []
+        assert AuditEntry.objects.get(action="sequence.moved").details == {"revision": 2, "people": 20}
+
+    def test_who_stays_does_not_keep_it_going(self, stage, monkeypatch):
+        monkeypatch.setattr(moving, "BATCH", 2)
+        sequence = stage.active(stage.delay("d", days=1), stage.message("a"), stage.delay("gone", days=9))
+        crowd(stage, sequence, 3)
+        stage.wait(days=1)
+        stage.settle()
+        crowd(stage, sequence, 3)
+        republish(stage, sequence, stage.delay("d", days=1), stage.message("a"))
+
+        assert moving.move(sequence, now=stage.now, most=2) == moving.Moved(2, 3, 1)
+        assert moving.carry_on(now=stage.now) == 1
+        assert moving.carry_on(now=stage.now) == 0
+
+        assert numbers() == [1, 1, 1, 2, 2, 2]
+
+    def test_the_next_revision_is_not_moved_to_unasked(self, stage, sequence):
+        moving.move(sequence, now=stage.now, most=2)
+        republish(stage, sequence, stage.delay("d", days=3), stage.message("a"))
+
+        assert moving.carry_on(now=stage.now) == 0
+        assert sorted(numbers()) == [1] * 18 + [2] * 2
+
+    def test_it_goes_on_while_paused_and_ends_with_the_sequence(self, stage, sequence):
+        moving.move(sequence, now=stage.now, most=2)
+        running.pause(sequence, now=stage.now)
+        assert moving.carry_on(now=stage.now) == 8
+
+        running.archive(sequence, now=stage.now)
+        assert moving.carry_on(now=stage.now) == 0
