@@ -100,7 +100,7 @@ AUTH_USER_MODEL = "organizations.User"
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 INSTALLED_APPS = [
-    "unfold",
+    "kaanha.admin_site.Unfold",
     "unfold.contrib.filters",
     "unfold.contrib.forms",
     "django.contrib.admin",
