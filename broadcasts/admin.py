@@ -192,17 +192,17 @@ class BroadcastAdmin(SidePages, TrialPage, OwnedAdmin):
     # --- preview and confirmation --------------------------------------------------------------------------------
 
     def review_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        """Who would get it now, who stays out and why, and what keeps it from being sent."""
+        """Who would get it now, who stays out and why, and what keeps it from being sent.
+
+        Of a large audience the first are shown at once, and the page asks for the counts.
+        """
         self.require(request)
         broadcast = self._draft(request, object_id)
         if isinstance(broadcast, HttpResponse):
             return broadcast
-        seen = audience.preview(broadcast, now=timezone.now())
+        seen = _seen(request, broadcast)
         context = {
-            "preview": seen,
-            "duration": duration.sentence(seen.total, broadcast.phone_number),
-            "judged": judged(broadcast, seen),
-            "problems": preflight.problems(broadcast),
+            **_counted(broadcast, seen),
             "bubble": filled(broadcast, seen.first[0] if seen.first else None),
         }
         return self.page(
@@ -218,13 +218,8 @@ class BroadcastAdmin(SidePages, TrialPage, OwnedAdmin):
         if request.method == "POST":
             self.attempt(request, lambda: _launch(broadcast, later="_schedule" in request.POST), row=broadcast)
             return redirect(self.url("change", broadcast.pk))
-        seen = audience.preview(broadcast, now=timezone.now())
         context = {
-            "preview": seen,
-            "total": seen.total,
-            "duration": duration.sentence(seen.total, broadcast.phone_number),
-            "judged": judged(broadcast, seen),
-            "problems": preflight.problems(broadcast),
+            **_counted(broadcast, _seen(request, broadcast)),
             "at": moment(broadcast.scheduled_at) if broadcast.scheduled_at else "",
             "zone": broadcast.organization.timezone,
             "ahead": Broadcast.objects.of(broadcast.organization_id).filter(status__in=RUNNING).first(),
@@ -379,7 +374,27 @@ def _at_once(broadcast: Broadcast) -> str:
     return f"It starts at once, not only on {moment(broadcast.scheduled_at)}."
 
 
-def judged(broadcast: Broadcast, seen: audience.Preview) -> str:
+def _seen(request: HttpRequest, broadcast: Broadcast) -> audience.Glance:
+    """The preview; for a large audience only once the page asks for it, which shows the first ones until then."""
+    now = timezone.now()
+    if "counted" not in request.GET and audience.is_large(broadcast):
+        return audience.glance(broadcast, now=now)
+    return audience.preview(broadcast, now=now)
+
+
+def _counted(broadcast: Broadcast, seen: audience.Glance) -> dict[str, Any]:
+    """What the pages of a draft say about its audience."""
+    counted = isinstance(seen, audience.Preview)
+    return {
+        "preview": seen,
+        "counted": counted,
+        "duration": duration.sentence(seen.total, broadcast.phone_number) if isinstance(seen, audience.Preview) else "",
+        "judged": judged(broadcast, seen),
+        "problems": preflight.problems(broadcast),
+    }
+
+
+def judged(broadcast: Broadcast, seen: audience.Glance) -> str:
     """For when the preview is judged, in words."""
     return f"goes out on {moment(seen.at)}" if seen.at == broadcast.scheduled_at else "went out now"
 

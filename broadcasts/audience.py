@@ -11,20 +11,27 @@ from django.db.models import Count
 from broadcasts import leaving_out
 from broadcasts.leaving_out import LeftOut
 from broadcasts.models import Broadcast
-from contacts.models import Contact, ContactQuerySet
+from contacts.models import Contact, ContactQuerySet, ContactTag
 from kaanha.messaging import counting
 from kaanha.messaging.models import Dispatch, Status
 
 FIRST = 10
+LARGE = 50_000  # tags on contacts, from where on counting takes longer than a page may
 
 
 @dataclass(frozen=True, slots=True)
-class Preview:
-    """Who would get it `at` a time: the first of them, how many there are, and how many stay out for each reason."""
+class Glance:
+    """The first who would get it `at` a time."""
 
     at: datetime
-    total: int
     first: list[Contact]
+
+
+@dataclass(frozen=True, slots=True)
+class Preview(Glance):
+    """Also how many there are, and how many stay out for each reason."""
+
+    total: int
     left_out: dict[LeftOut, int]
 
     @property
@@ -61,6 +68,19 @@ def preview(broadcast: Broadcast, *, now: datetime) -> Preview:
         first=list(judged.filter(left_out="").order_by("pk")[:FIRST]) if total else [],
         left_out={reason: counted.get(reason, 0) for reason in LeftOut},
     )
+
+
+def glance(broadcast: Broadcast, *, now: datetime) -> Glance:
+    """The first who would really get it, without a look at the others. Two queries."""
+    at = max(now, broadcast.scheduled_at or now)
+    judged = _tagged(broadcast).active().annotate(left_out=leaving_out.reason(broadcast, at=at))
+    return Glance(at=at, first=list(judged.filter(left_out="").order_by("pk")[:FIRST]))
+
+
+def is_large(broadcast: Broadcast) -> bool:
+    """Whether counting its audience takes its time. One query."""
+    held = ContactTag.objects.filter(tag__in=broadcast.tags.values("pk"))
+    return held.order_by()[:LARGE].count() == LARGE
 
 
 def freeze(broadcast: Broadcast, dispatch: Dispatch, *, now: datetime) -> int:

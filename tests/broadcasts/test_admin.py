@@ -7,7 +7,7 @@ import time_machine
 from django.contrib.admin.models import LogEntry
 from django.utils import timezone
 
-from broadcasts import launch
+from broadcasts import audience, launch
 from broadcasts.models import Broadcast, Status
 from contacts import tagging
 from kaanha.messaging import counting
@@ -671,3 +671,31 @@ def test_watching_goes_through_the_same_life_as_the_sweep(owner, template, numbe
     broadcast.refresh_from_db()
     assert broadcast.status == Status.SENDING
     assert "Recipients 1 " in text(owner.get(page(broadcast)))
+
+
+# --- large audiences ---------------------------------------------------------------------------------------------
+
+
+def test_a_large_audience_is_shown_at_once_and_counted_when_the_page_asks(owner, tag, template, number, monkeypatch):
+    monkeypatch.setattr(audience, "LARGE", 2)
+    broadcast = draft_of(tag, template, number)
+    holder(tag, name="Asha Rao"), holder(tag, name="Bela Rao")
+
+    shown = owner.get(page(broadcast, "review"))
+    assert 'hx-get="?counted=1"' in shown.content.decode()
+    assert "Asha Rao" in text(shown)
+    assert "people receive it" not in text(shown)
+
+    counted = owner.get(page(broadcast, "review") + "?counted=1")
+    assert 'hx-get="?counted=1"' not in counted.content.decode()
+    assert "2 people receive it" in text(counted)
+
+    assert "Send now to" not in text(owner.get(page(broadcast, "confirm")))
+    assert "Send now to 2 people" in text(owner.get(page(broadcast, "confirm") + "?counted=1"))
+
+
+def test_a_small_audience_is_counted_with_its_page(owner, tag, template, number, monkeypatch):
+    monkeypatch.setattr(audience, "LARGE", 3)
+    holder(tag), holder(tag)
+
+    assert "2 people receive it" in text(owner.get(page(draft_of(tag, template, number), "review")))
