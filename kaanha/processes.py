@@ -19,7 +19,7 @@ from kaanha.servers import CHECKOUT
 from kaanha.tied import die_with_parent
 
 SENDING_THREADS = 32  # each waits for a number's slice; the work is done by one event loop
-STARTING = 60  # seconds until every part must be up
+STARTING = 180  # seconds until every part must be up, also on a busy machine
 LONGEST_PAUSE = 30  # seconds before a part that keeps failing is started again
 STABLE = 60  # seconds after which a part that ended counts as failing for the first time
 

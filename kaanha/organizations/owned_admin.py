@@ -101,7 +101,7 @@ class CappedPaginator(Paginator):
     @cached_property
     def count(self) -> int:
         rows: Any = self.object_list
-        return int(rows[: self.CAP].count()) if isinstance(rows, QuerySet) else len(rows)
+        return int(rows.order_by()[: self.CAP].count()) if isinstance(rows, QuerySet) else len(rows)
 
     @property
     def capped(self) -> bool:
