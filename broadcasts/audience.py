@@ -59,13 +59,14 @@ def preview(broadcast: Broadcast, *, now: datetime) -> Preview:
     Judged as a claim would: what is promised here is what is handed to Meta, as long as nothing changes until then.
     """
     at = max(now, broadcast.scheduled_at or now)
-    judged = _tagged(broadcast).active().annotate(left_out=leaving_out.reason(broadcast, at=at))
+    holders, reasons = _tagged(broadcast).active(), leaving_out.reasons(broadcast, at=at)
+    judged = holders.annotate(left_out=reasons.first())
     counted = dict(judged.order_by().values_list("left_out").annotate(rows=Count("pk")))
     total = counted.get("", 0)
     return Preview(
         at=at,
         total=total,
-        first=list(judged.filter(left_out="").order_by("pk")[:FIRST]) if total else [],
+        first=_first(holders, reasons) if total else [],
         left_out={reason: counted.get(reason, 0) for reason in LeftOut},
     )
 
@@ -73,8 +74,11 @@ def preview(broadcast: Broadcast, *, now: datetime) -> Preview:
 def glance(broadcast: Broadcast, *, now: datetime) -> Glance:
     """The first who would really get it, without a look at the others. Two queries."""
     at = max(now, broadcast.scheduled_at or now)
-    judged = _tagged(broadcast).active().annotate(left_out=leaving_out.reason(broadcast, at=at))
-    return Glance(at=at, first=list(judged.filter(left_out="").order_by("pk")[:FIRST]))
+    return Glance(at=at, first=_first(_tagged(broadcast).active(), leaving_out.reasons(broadcast, at=at)))
+
+
+def _first(holders: ContactQuerySet, reasons: leaving_out.Reasons) -> list[Contact]:
+    return list(holders.filter(*reasons.none()).order_by("pk")[:FIRST])
 
 
 def is_large(broadcast: Broadcast) -> bool:

@@ -6,6 +6,7 @@ The same law as a claim's, which judges one contact after another: `messaging.po
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -40,10 +41,32 @@ class LeftOut(models.TextChoices):
     MISSING_VARIABLE = "missing_variable", "without a value for a variable, or with one that is too long"
 
 
-def reason(broadcast: Broadcast, *, at: datetime) -> Case:
-    """Why a contact who holds a tag doesn't get it at `at`; empty for whoever gets it."""
-    told = [When(condition, then=Value(key.value)) for key, condition in _conditions(broadcast, at=at)]
-    return Case(*told, default=Value(""), output_field=TextField())
+@dataclass(frozen=True)
+class Reasons:
+    """Why contacts stay out, in the order in which a reason counts, and how the database tells it."""
+
+    conditions: list[tuple[LeftOut, Any]]
+
+    def first(self) -> Case:
+        """Why a contact doesn't get it; empty for whoever gets it."""
+        told = [When(condition, then=Value(key.value)) for key, condition in self.conditions]
+        return Case(*told, default=Value(""), output_field=TextField())
+
+    def none(self) -> list[Any]:
+        """Filters that leave whoever gets it, in terms for which PostgreSQL has indexes and statistics."""
+        return [_denied(key, condition) for key, condition in self.conditions]
+
+
+def reasons(broadcast: Broadcast, *, at: datetime) -> Reasons:
+    """Why a contact who holds a tag doesn't get it at `at`."""
+    return Reasons(_conditions(broadcast, at=at))
+
+
+def _denied(key: LeftOut, condition: Any) -> Any:
+    """That it doesn't hold. What is computed from values may come out as null, which is no reason either."""
+    if key is LeftOut.MISSING_VARIABLE:
+        return Case(When(condition, then=Value(False)), default=Value(True))
+    return ~condition
 
 
 def _conditions(broadcast: Broadcast, *, at: datetime) -> list[tuple[LeftOut, Any]]:

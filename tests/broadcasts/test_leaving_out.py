@@ -140,6 +140,7 @@ def test_values_are_measured_as_the_claim_measures_them(
     seen = audience.preview(broadcast, now=NOW)
 
     assert (seen.total, seen.left_out[LeftOut.MISSING_VARIABLE]) == (len(inside), len(outside))
+    assert seen.first == reached
     skipped, going = dispatched(broadcast, number)
     assert going == {contact.pk for contact in reached}
     assert skipped == promised(seen)
