@@ -14,14 +14,19 @@ from django.conf import settings
 
 PADDING = "=" * 6  # 16 bytes are 26 letters of base 32; the decoder wants 32
 
+LETTERS = "abcdefghijklmnopqrstuvwxyz234567"
+_PAIRS = [first + second for first in LETTERS for second in LETTERS]
+_PLACES = range(120, -1, -10)
+
 _local = threading.local()
 
 
 def encode(kind: str, key: int) -> str:
     """The public id of row `key` of `kind`, such as `msg_` and 26 letters. `kind` has one to eight ASCII letters."""
     block = kind.encode().ljust(8, b"\0") + key.to_bytes(8, "big")
-    letters = base64.b32encode(_ciphers()[0].update(block)).decode().rstrip("=").lower()
-    return f"{kind}_{letters}"
+    # 128 bits and two more are 26 letters: base 32 without its padding, at a third of what base64.b32encode takes.
+    bits = int.from_bytes(_ciphers()[0].update(block)) << 2
+    return f"{kind}_{''.join([_PAIRS[bits >> place & 1023] for place in _PLACES])}"
 
 
 def decode(kind: str, public_id: str) -> int | None:
@@ -41,9 +46,10 @@ def decode(kind: str, public_id: str) -> int | None:
 
 def _ciphers() -> tuple[CipherContext, CipherContext]:
     # ECB over one block has no state, so a context serves for ever; it isn't thread-safe, so each thread has its own.
-    key = hashlib.sha256(b"kaanha public ids\0" + settings.PUBLIC_ID_KEY.encode()).digest()
-    if getattr(_local, "key", None) != key:
+    secret = settings.PUBLIC_ID_KEY
+    if getattr(_local, "secret", None) != secret:
+        key = hashlib.sha256(b"kaanha public ids\0" + secret.encode()).digest()
         cipher = Cipher(algorithms.AES(key), modes.ECB())  # noqa: S305 — a single block, never a message
-        _local.key, _local.pair = key, (cipher.encryptor(), cipher.decryptor())
+        _local.secret, _local.pair = secret, (cipher.encryptor(), cipher.decryptor())
     pair: tuple[CipherContext, CipherContext] = _local.pair
     return pair

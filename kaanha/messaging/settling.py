@@ -87,7 +87,8 @@ def settle(results: Sequence[Result], *, now: datetime) -> Consequences:
             row = rows.get(result.envelope.id)
             if row is not None:
                 _apply(row, result, now=now)
-        consent.lock(_touched(results))
+        if touched := _touched(results):
+            consent.lock(touched)
         stop_marketing([verdict_of(result) for result in results], [r.envelope.contact_id for r in results], at=now)
         _learn_numbers(results)
     for result in results:

@@ -25,7 +25,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 
 def envelope(key=1):
-    return claiming.Envelope(key, key, key, 1, 7, "+919800000001", [], b"")
+    return claiming.Envelope(key, key, key, 1, 7, "+919800000001", "[]", b"")
 
 
 def claim(number, now=NOW):

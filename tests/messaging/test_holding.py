@@ -124,8 +124,8 @@ def test_a_message_that_is_withdrawn_meanwhile_is_not_made_due_again(held, monke
     message, other = held(NOW - SECOND, NOW - SECOND)
     written, released, write = threading.Event(), threading.Event(), ledger._write
 
-    def write_and_wait(rows):
-        write(rows)
+    def write_and_wait(*rows):
+        write(*rows)
         written.set()
         released.wait(1)  # in vain: the release waits for the locks of this transaction
 

@@ -1,5 +1,6 @@
 """What an asker may do with its messages before they are sent, and what it may not any more."""
 
+import json
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -330,7 +331,7 @@ class TestRedirect:
         assert counting.funnels([old.pk, new.pk]) == {old.pk: Funnel(1), new.pk: Funnel(2)}
         sent = {envelope.id: envelope for envelope in claim(number)}
         assert (sent[row.pk].dispatch_id, sent[messages[2].pk].dispatch_id) == (new.pk, old.pk)
-        assert sent[row.pk].parameters[0]["parameters"][0]["text"] == "friend"
+        assert json.loads(sent[row.pk].parameters)[0]["parameters"][0]["text"] == "friend"
         assert StepNews.objects.count() == 0
 
     def test_the_template_alone_may_change(self, counted, number):

@@ -12,7 +12,7 @@ import pytest
 from kaanha.simulator import Simulator
 from kaanha.whatsapp.cloud_api.client import Accepted, NotMeta, Refused, Sender, Undelivered, Unknown
 from kaanha.whatsapp.cloud_api.errors import ErrorClass
-from kaanha.whatsapp.cloud_api.payloads import template_message
+from kaanha.whatsapp.cloud_api.payloads import encode, template_message
 
 TOKEN = "token"
 BODY = b'{"to":"+15555550142"}'
@@ -104,7 +104,7 @@ def test_an_accepted_message():
     assert head.startswith(b"POST /v25.0/2000/messages HTTP/1.1\r\n")
     assert b"\r\nAuthorization: Bearer token\r\n" in head
     assert b"\r\nContent-Type: application/json\r\n" in head
-    assert b"Accept-Encoding" not in head
+    assert b"\r\nAccept-Encoding: identity\r\n" in head
     assert body == BODY
 
 
@@ -304,7 +304,7 @@ def send_sample(meta, to, *, token=None, template="order_update"):
         to=to,
         name=template,
         language="en_US",
-        components=[{"type": "body", "parameters": parameters}],
+        components=encode([{"type": "body", "parameters": parameters}]),
         callback_data=f"test:{to}",
     )
 
