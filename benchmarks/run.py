@@ -45,6 +45,7 @@ UNLIMITED = {"API_RATE_LIMIT": "1000000/second"}  # refusing requests is no part
 PARTS = {
     "launch": Part("launch"),
     "preview": Part("preview", UNLIMITED),
+    "send": Part("send"),
 }
 
 console = Console(width=None if sys.stdout.isatty() else 200)

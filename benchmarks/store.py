@@ -20,14 +20,16 @@ class Store:
     template: MessageTemplate
 
 
-def opened(contacts: int, *, body: str = "There is news.", category: str = "MARKETING") -> Store:
+def opened(
+    contacts: int, *, body: str = "There is news.", category: str = "MARKETING", name: str = "benchmark"
+) -> Store:
     """A store with so many contacts, whose template has the body; none of them holds a tag."""
-    owner = Organization.objects.create(name="Benchmark", slug="benchmark")
-    app = MetaApp.objects.create(app_id="benchmark", secret="secret")  # noqa: S106
-    portfolio = Portfolio.objects.create(organization=owner, meta_id="benchmark")
+    owner = Organization.objects.create(name="Benchmark", slug=name)
+    app = MetaApp.objects.create(app_id=name, secret="secret")  # noqa: S106
+    portfolio = Portfolio.objects.create(organization=owner, meta_id=name)
     within: dict[str, Any] = {"organization": owner, "app": app, "portfolio": portfolio}
-    account = BusinessAccount.objects.create(**within, waba_id="benchmark", access_token="token")  # noqa: S106
-    number = PhoneNumber.objects.create(organization=owner, account=account, phone_number_id="benchmark")
+    account = BusinessAccount.objects.create(**within, waba_id=name, access_token="token")  # noqa: S106
+    number = PhoneNumber.objects.create(organization=owner, account=account, phone_number_id=name)
     template = MessageTemplate.objects.create(
         organization=owner, account=account, name="news", language="en_US", category=category, status="APPROVED",
         components=[{"type": "BODY", "text": body}],
