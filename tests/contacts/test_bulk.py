@@ -7,9 +7,11 @@ from django.db import OperationalError, connections
 from django.utils import timezone
 
 from contacts import bulk, tagging
+from contacts.admin import ContactAdmin
 from contacts.models import BulkChange, BulkPortion, ConsentChange, Contact, ContactEvent, ContactTag
 from kaanha.lib.errors import Refusal
 from kaanha.organizations.models import AuditEntry, Role
+from kaanha.organizations.owned_admin import CappedPaginator
 from tests.factories import ContactFactory, OrganizationFactory, TagFactory, UserFactory
 from tests.people import said, signed_in, superuser, text
 
@@ -224,6 +226,14 @@ def test_a_large_selection_leads_to_its_progress(agent, shop, people):
     assert "All 5 contacts are done" in done
     assert "hx-get" not in done
     assert "Add a tag: VIP" in text(agent.get(PAGES))
+
+
+def test_the_list_offers_all_that_match_and_no_number_that_ends_at_its_cap(agent, people, monkeypatch):
+    monkeypatch.setattr(ContactAdmin, "list_per_page", 2)
+    assert "Select all 5 contacts" in text(agent.get(LIST))
+
+    monkeypatch.setattr(CappedPaginator, "CAP", 4)
+    assert "Select all contacts that match" in text(agent.get(LIST))
 
 
 def test_a_small_selection_is_changed_at_once(agent, people):
