@@ -46,6 +46,7 @@ PARTS = {
     "launch": Part("launch"),
     "preview": Part("preview", UNLIMITED),
     "send": Part("send"),
+    "import": Part("importing"),
 }
 
 console = Console(width=None if sys.stdout.isatty() else 200)
