@@ -61,16 +61,21 @@ def compared(
 ) -> Row:
     """A row for costs of the same `units` of work, ours and theirs round by round: at most `most` times as much."""
     ratios = [getattr(our, by) / getattr(their, by) for our, their in zip(ours, theirs, strict=True)]
-    ratio = statistics.median(ratios)
+    middle = statistics.median(ratios)
     their_rate: Detail = {"their rate": units / statistics.median(cost.wall for cost in theirs)}
     return Row(
         name=name,
-        ratio=ratio,
+        ratio=middle,
         target=most,
         spread=(min(ratios), max(ratios)),
-        met=ratio <= most,
+        met=middle <= most,
         **_paces(ours, units, {**their_rate, **(detail or {})}),
     )
+
+
+def ratio(ours: Sequence[Cost], theirs: Sequence[Cost]) -> float:
+    """How many times as long ours takes, for what a bound decides."""
+    return statistics.median(our.wall / their.wall for our, their in zip(ours, theirs, strict=True))
 
 
 def bounded(

@@ -47,6 +47,8 @@ PARTS = {
     "preview": Part("preview", UNLIMITED),
     "send": Part("send"),
     "import": Part("importing"),
+    "enroll": Part("enroll"),
+    "advance": Part("advance"),
 }
 
 console = Console(width=None if sys.stdout.isatty() else 200)
