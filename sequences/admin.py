@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import timedelta
 from functools import partial
 from typing import Any
 
 from django.contrib import admin, messages
 from django.db.models import QuerySet
-from django.http import Http404, HttpRequest, HttpResponse
-from django.shortcuts import redirect, render
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
 from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
@@ -20,16 +19,16 @@ from unfold.decorators import display
 from kaanha.lib.errors import Refusal
 from kaanha.messaging.counting import Funnel
 from kaanha.organizations.access import Area
-from kaanha.organizations.owned_admin import Lesson, chip
+from kaanha.organizations.owned_admin import Lesson, OwnedAdmin, chip
 from sequences import (
     counting,
     enrollment_admin,  # noqa: F401 - registers the pages of enrollments: Django looks for `admin` alone
     live_page,
     moving,
+    pictures,
     publishing,
     running,
     seeing,
-    trees,
 )
 from sequences.forms import ActivationForm, PublishForm, SequenceForm
 from sequences.live_page import people
@@ -37,10 +36,6 @@ from sequences.models import Revision, Sequence, Status, Trigger
 from sequences.steps_admin import STATUS_COLORS, StepsPages
 from sequences.steps_shown import started_by
 
-# How often a page asks for new numbers, in seconds. Those of an ended sequence move for a while.
-EVERY, EVERY_REASONS = 5, 20
-STILL_MOVING = timedelta(minutes=30)
-REVISIONS_SHOWN = 6
 ACTS = ("pause", "resume", "archive", "cancel_all", "move", "try_again")
 
 
@@ -68,7 +63,7 @@ class SequenceAdmin(StepsPages):
     )
 
     def own_pages(self) -> dict[str, tuple[str, Callable[..., HttpResponse]]]:
-        names = ("settings", "activate", "publish", "numbers", "reasons", *ACTS)
+        names = ("settings", "activate", "publish", *ACTS)
         pages = {name: (f"<path:object_id>/{name.replace('_', '-')}/", getattr(self, f"{name}_view")) for name in names}
         return {**super().own_pages(), **pages}
 
@@ -134,7 +129,7 @@ class SequenceAdmin(StepsPages):
         """Everything but the steps."""
         self.require(request, change=False)
         self.found(request, object_id)
-        return self._with_refusals(request, partial(super().change_view, request, object_id))
+        return self._with_refusals(request, partial(OwnedAdmin.change_view, self, request, object_id))
 
     def add_view(self, request: HttpRequest, form_url: str = "", extra_context: Any = None) -> HttpResponse:
         return self._with_refusals(request, partial(super().add_view, request, form_url, extra_context))
@@ -163,7 +158,7 @@ class SequenceAdmin(StepsPages):
         messages.success(
             request, f"{obj.name} is created. Now add its steps; nobody is enrolled before you activate it."
         )
-        return redirect(self.url("steps", obj.pk))
+        return redirect(self.url("change", obj.pk))
 
     def response_change(self, request: HttpRequest, obj: Any) -> HttpResponse:
         messages.success(request, f"The settings of {obj.name} are saved.")
@@ -223,80 +218,6 @@ class SequenceAdmin(StepsPages):
             done = self.attempt(request, act, row=sequence)
             return redirect(self.url("change", sequence.pk) if done else request.path)
         return self.page(request, "kaanha/sequence_publish.html", title=title, **_before_publishing(sequence, form))
-
-    # --- watching ------------------------------------------------------------------------------------------------
-
-    def change_view(
-        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None
-    ) -> HttpResponse:
-        """The steps of a draft; everything else can be watched."""
-        self.require(request, change=False)
-        sequence = self.found(request, object_id)
-        if sequence.status == Status.DRAFT:
-            return redirect(self.url("steps", sequence.pk))
-        return self._live(request, sequence)
-
-    def _live(self, request: HttpRequest, sequence: Sequence) -> HttpResponse:
-        newest = sequence.revision
-        shown = self._shown(request, sequence) or newest
-        starts: Any = newest or sequence
-        listed = live_page.revisions(sequence, shown)
-        context = {
-            **self._state(request, sequence, shown, newest),
-            **self._reasons(sequence),
-            "in_force": newest,
-            "started_by": started_by(starts),
-            "unpublished": newest is not None and publishing.unpublished(sequence, newest),
-            "late": _late_words(sequence),
-            "revisions": listed[:REVISIONS_SHOWN],
-            "older_revisions": listed[REVISIONS_SHOWN:],
-            "elsewhere": sum(one.inside for one in listed if not one.newest),
-            **(_compared(sequence, shown) if shown and "revision" in request.GET else {}),
-            "may_change": self.has_change_permission(request, sequence),
-        }
-        return self.page(request, "kaanha/sequence_live.html", title=sequence.name, **context)
-
-    def numbers_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        """The part of the page that changes every few seconds: cheap, however many people there are."""
-        self.require(request, change=False)
-        sequence = self.found(request, object_id)
-        newest = sequence.revision
-        shown = self._shown(request, sequence) or newest
-        return render(request, "kaanha/sequence_numbers.html", self._state(request, sequence, shown, newest))
-
-    def reasons_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        """Who left or wasn't enrolled, by reason: counted from the rows, so asked for less often."""
-        self.require(request, change=False)
-        sequence = self.found(request, object_id)
-        return render(request, "kaanha/sequence_reasons.html", {**self._reasons(sequence), "original": sequence})
-
-    def _shown(self, request: HttpRequest, sequence: Sequence) -> Revision | None:
-        """The revision that the address names. 404 for one that isn't there."""
-        number = request.GET.get("revision", "")
-        if not number:
-            return None
-        known = int(number) if number.isascii() and number.isdecimal() and len(number) < 10 else 0
-        found: Revision | None = (
-            sequence.revisions.select_related("trigger_tag", "phone_number").filter(number=known).first()
-        )
-        if found is None:
-            raise Http404
-        return found
-
-    def _state(
-        self, request: HttpRequest, sequence: Sequence, shown: Revision | None, newest: Revision | None
-    ) -> dict[str, Any]:
-        return {
-            "original": sequence,
-            **live_page.state(sequence, shown),
-            "status": status_chip(sequence),
-            "acts": _acts(sequence) if self.has_change_permission(request, sequence) else [],
-            "every": _every(sequence, EVERY),
-            "newest": shown == newest,
-        }
-
-    def _reasons(self, sequence: Sequence) -> dict[str, Any]:
-        return {**live_page.reasons(sequence), "every_reasons": _every(sequence, EVERY_REASONS)}
 
     # --- acts ----------------------------------------------------------------------------------------------------
 
@@ -433,26 +354,13 @@ def _before_publishing(sequence: Sequence, form: PublishForm) -> dict[str, Any]:
         "problems": publishing.problems(sequence),
         "changed": publishing.unpublished(sequence, newest),
         "changes": live_page.changes(newest, sequence) if newest else [],
-        "path": [] if newest else live_page.outline(sequence.draft, sequence.organization),
+        **({} if newest else pictures.to_start(sequence)),
         "newest": newest,
         "people_inside": people(inside) if inside else "",
         "one": inside == 1,
         "started_by": started_by(sequence),
-        "late": _late_words(sequence),
+        "late": live_page.late_words(sequence),
     }
-
-
-def _compared(sequence: Sequence, revision: Revision) -> dict[str, Any]:
-    """What this revision changed about the one that it took over from."""
-    rows = sequence.revisions.select_related("trigger_tag", "phone_number")
-    before = rows.filter(number=revision.number - 1).first()
-    return {"compared": before, "changes": live_page.changes(before, revision)} if before else {}
-
-
-def _late_words(sequence: Sequence) -> str:
-    if sequence.late_limit is None:
-        return "Steps are never too late"
-    return f"More than {trees.span(sequence.late_limit)} late: {sequence.get_when_late_display().lower()}"
 
 
 def _moving(newest: Revision) -> list[str]:
@@ -479,21 +387,3 @@ def _moving(newest: Revision) -> list[str]:
 def _others(count: int) -> str:
     """What is said of those with whom the sweep goes on."""
     return f" The other {count:,} follow in the background: the sequence's page shows how far that is." if count else ""
-
-
-def _every(sequence: Sequence, seconds: int) -> int:
-    """Seconds until the page asks again; 0 for never."""
-    ended = sequence.archived_at
-    return 0 if ended and timezone.now() - ended > STILL_MOVING else seconds
-
-
-def _acts(sequence: Sequence) -> list[tuple[str, str, str]]:
-    """What can be done to it now: the page's name, the button's text and its color."""
-    found = []
-    if sequence.status == Status.ACTIVE:
-        found.append(("pause", "Pause …", "default"))
-    if sequence.status == Status.PAUSED:
-        found.append(("resume", "Resume …", "primary"))
-    if sequence.status in (Status.ACTIVE, Status.PAUSED):
-        found.append(("cancel-all", "Cancel everybody …", "default"))
-    return [*found, ("archive", "Archive …", "default")]

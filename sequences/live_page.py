@@ -1,8 +1,7 @@
-"""What the pages of a running sequence show: its steps with their people, what holds it up, and what was changed."""
+"""What stands around the steps of a running sequence: its people, what holds it up, its revisions, what changed."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from math import ceil
@@ -10,7 +9,6 @@ from typing import Any
 
 from django.db.models import Count
 
-from kaanha.organizations.models import Organization
 from kaanha.organizations.owned_admin import moment
 from kaanha.whatsapp.cloud_api.errors import ErrorClass
 from sequences import counting, moving, seeing, trees
@@ -27,10 +25,9 @@ from sequences.models import (
     Trigger,
     WhenLate,
 )
-from sequences.seeing import StepView
-from sequences.step_numbers import Counts, counts, people_url
-from sequences.steps_shown import ICONS, started_by
-from sequences.trees import Change, ChangeKind, Condition, Flat, Node
+from sequences.step_numbers import people_url
+from sequences.steps_shown import started_by
+from sequences.trees import Change, ChangeKind
 
 CHANGE_COLORS = {
     ChangeKind.ADDED: "success",
@@ -40,82 +37,7 @@ CHANGE_COLORS = {
 }
 
 
-@dataclass(frozen=True)
-class StepShown:
-    """A step of a published tree or of one that is about to be, with its numbers if it has any."""
-
-    key: str
-    place: str
-    kind: str
-    icon: str
-    words: str
-    counts: Counts
-    paths: list[PathShown]
-
-
-@dataclass(frozen=True)
-class PathShown:
-    """The steps of one of a condition's paths; `then` says where one without steps goes."""
-
-    label: str
-    steps: list[StepShown]
-    then: str
-
-
-# --- the tree ----------------------------------------------------------------------------------------------------
-
-
-def outline(tree: list[dict[str, Any]], organization: Organization) -> list[StepShown]:
-    """The steps in words, without numbers. Two queries."""
-    nodes = trees.parse(trees.read(tree, organization))
-    return _Outline(_flat(nodes), {}, trees.names(nodes, organization)).steps(nodes)
-
-
-def with_numbers(sequence: Sequence, revision: Revision) -> list[StepShown]:
-    """The steps of a revision with their people, in the same number of queries whatever there is."""
-    nodes = trees.parse(revision.tree)
-    views = {view.step.key: view for view in seeing.steps(sequence, revision)}
-    return _Outline(_flat(nodes), views, {}, sequence).steps(nodes)
-
-
-@dataclass(frozen=True)
-class _Outline:
-    flat: Mapping[str, Flat]
-    views: Mapping[str, StepView]
-    names: Mapping[str, str]
-    sequence: Sequence | None = None
-
-    def steps(self, nodes: Iterable[Node]) -> list[StepShown]:
-        return [self._step(node) for node in nodes]
-
-    def _step(self, node: Node) -> StepShown:
-        flat, view = self.flat[node.key], self.views.get(node.key)
-        return StepShown(
-            key=node.key,
-            place=flat.place,
-            kind=node.kind.value,
-            icon=ICONS[node.kind],
-            words=view.words if view else trees.words(node, self.names),
-            counts=counts(self.sequence, view) if self.sequence and view else Counts(),
-            paths=self._paths(node, flat) if isinstance(node, Condition) else [],
-        )
-
-    def _paths(self, node: Condition, flat: Flat) -> list[PathShown]:
-        then = f"On to step {self.flat[flat.next].place}" if flat.next else "The sequence ends"
-        both = (("Yes", node.yes), ("No", node.no))
-        return [PathShown(label, self.steps(path or ()), then) for label, path in both]
-
-
-def _flat(nodes: tuple[Node, ...]) -> dict[str, Flat]:
-    return {step.key: step for step in trees.flatten(nodes)}
-
-
 # --- the numbers -------------------------------------------------------------------------------------------------
-
-
-def state(sequence: Sequence, revision: Revision | None) -> dict[str, Any]:
-    """What changes while one looks: read from counters, so that it may be asked for every few seconds."""
-    return {**standing(sequence), "path": with_numbers(sequence, revision) if revision else [], "shown": revision}
 
 
 def standing(sequence: Sequence) -> dict[str, Any]:
@@ -187,6 +109,13 @@ def reasons(sequence: Sequence) -> dict[str, Any]:
         "refusals": [(Code(key).label, count) for key, count in refused.items()],
         "refusals_url": people_url(sequence, refused=1),
     }
+
+
+def late_words(sequence: Sequence) -> str:
+    """What becomes of somebody whose step comes too late."""
+    if sequence.late_limit is None:
+        return "Steps are never too late"
+    return f"More than {trees.span(sequence.late_limit)} late: {sequence.get_when_late_display().lower()}"
 
 
 # --- revisions ---------------------------------------------------------------------------------------------------

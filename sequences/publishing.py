@@ -26,11 +26,15 @@ PAUSED = "sequence_paused"  # why the dispatches of a paused sequence are held
 PAUSED_DETAIL = "The sequence is paused."
 
 
-def problems(sequence: Sequence) -> list[Problem]:
-    """Everything that keeps the draft from being published: the settings' problems first, then those of its steps."""
-    tree = trees.parse(trees.read(sequence.draft, sequence.organization))
+def problems(sequence: Sequence, nodes: tuple[Node, ...] | None = None) -> list[Problem]:
+    """Everything that keeps the draft from being published: the settings' problems first, then those of its steps.
+
+    `nodes` is the draft where it has been read already.
+    """
+    if nodes is None:
+        nodes = trees.parse(trees.read(sequence.draft, sequence.organization))
     of_steps = trees.problems(
-        tree,
+        nodes,
         organization=sequence.organization,
         phone_number=sequence.phone_number,
         minimum=settings.SEQUENCE_MIN_DELAY,

@@ -51,14 +51,16 @@ class RunView:
 
 def steps(sequence: Sequence, revision: Revision) -> list[StepView]:
     """The revision's steps in the order of reading. A step's numbers are those of all revisions that have it."""
-    own = list(revision.steps.select_related("dispatch", "template").order_by("position"))
-    names = trees.names(trees.parse(revision.tree), sequence.organization)
+    own = list(revision.steps.select_related("dispatch").order_by("position"))
+    nodes = trees.parse(revision.tree)
+    names = trees.names(nodes, sequence.organization)
+    words = {step.key: trees.words(step.node, names) for step in trees.flatten(nodes)}
     passages, dispatches = _by_key(sequence)
     funnels = messages.funnels({key for keys in dispatches.values() for key in keys})
     return [
         StepView(
             step=step,
-            words=trees.words(trees.parse([step.spec])[0], names),
+            words=words[step.key],
             passage=passages[step.key],
             funnel=_sum(funnels[key] for key in sorted(dispatches[step.key])) if step.dispatch_id else None,
             held=step.dispatch if step.dispatch and step.dispatch.held_at is not None else None,

@@ -26,6 +26,13 @@ class Number:
     bad: bool = False
     waits: bool = False
 
+    @property
+    def css(self) -> str:
+        """How it stands out, or doesn't: what waits here, what is none, what went wrong."""
+        if not self.count:
+            return "k-none"
+        return "k-waits" if self.waits else "k-went-wrong" if self.bad else "k-some"
+
 
 @dataclass(frozen=True)
 class Counts:
@@ -59,20 +66,29 @@ def _numbers(sequence: Sequence, view: StepView) -> list[Number]:
     else:
         ways = [Number(passage.passed, "passed")]
     if kind == Kind.MESSAGE:
-        ways += [Number(passage.skipped, "skipped"), Number(passage.failed, "failed", bad=passage.failed > 0)]
+        ways += [
+            Number(passage.skipped, "skipped", _messages_url(view.step, "skipped") if passage.skipped else ""),
+            Number(passage.failed, "failed", bad=passage.failed > 0),
+        ]
     seldom = [Number(passage.unconfirmed, "unconfirmed"), Number(passage.left, "left here")]
     return [waiting, *ways, *(number for number in seldom if number.count)]
 
 
 def _funnel(step: Step, funnel: Funnel) -> list[Number]:
-    url = f"{reverse('admin:messaging_message_changelist')}?dispatch={step.dispatch_id}"
+    url = _messages_url(step)
     delivered = f"delivered{_rate(funnel.delivered, funnel.dispatched)}"
     return [
         Number(funnel.dispatched, "sent", url),
         Number(funnel.delivered, delivered, url),
-        Number(funnel.read, f"read{_rate(funnel.read, funnel.delivered)}", f"{url}&status__exact=read"),
-        Number(funnel.failed, "failed", f"{url}&status__exact=failed", bad=funnel.failed > 0),
+        Number(funnel.read, f"read{_rate(funnel.read, funnel.delivered)}", _messages_url(step, "read")),
+        Number(funnel.failed, "failed", _messages_url(step, "failed"), bad=funnel.failed > 0),
     ]
+
+
+def _messages_url(step: Step, status: str = "") -> str:
+    """The list of the step's messages, where the skipped say why."""
+    url = f"{reverse('admin:messaging_message_changelist')}?dispatch={step.dispatch_id}"
+    return f"{url}&status__exact={status}" if status else url
 
 
 def _rate(part: int, whole: int) -> str:

@@ -1,11 +1,10 @@
-"""The draft of a sequence in the admin: its steps as a tree, and the form of one step."""
+"""The page of a sequence in the admin: its steps as a tree with their numbers, and the form of one step."""
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable
-from collections.abc import Sequence as Listed
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -13,16 +12,16 @@ from django import forms
 from django.contrib import messages
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
+from django.utils import timezone
 
 from kaanha.lib.errors import Refusal
 from kaanha.organizations.owned_admin import OwnedAdmin, chip
-from sequences import drafting, live_page, publishing, step_numbers, trees
+from sequences import drafting, live_page, pictures, publishing, step_numbers, trees
 from sequences.drafting import Gap
-from sequences.models import Sequence, Status
+from sequences.models import Revision, Sequence, Status
 from sequences.step_forms import FORMS, Draft, StepForm
-from sequences.steps_shown import ICONS, Lines, started_by, unpublished
-from sequences.tree_names import templates_of
-from sequences.trees import Flat, Kind, Node, Problem
+from sequences.steps_shown import ICONS
+from sequences.trees import Flat, Kind, Node
 
 STATUS_COLORS = {
     Status.DRAFT: "",
@@ -30,9 +29,10 @@ STATUS_COLORS = {
     Status.PAUSED: "warning",
     Status.ARCHIVED: "danger",
 }
-ADDS = [(kind.value, kind.value.capitalize(), ICONS[kind]) for kind in Kind]
-EVERY = 5  # seconds, after which the page asks for new numbers
-SHOWN_AT_TOP = 8  # problems; each stands at its step as well
+# How often a page asks for new numbers, in seconds. Those of an ended sequence move for a while.
+EVERY, EVERY_REASONS = 5, 20
+STILL_MOVING = timedelta(minutes=30)
+REVISIONS_SHOWN = 6
 
 
 @dataclass(frozen=True)
@@ -56,21 +56,29 @@ class StepsPages(OwnedAdmin):
     def own_pages(self) -> dict[str, tuple[str, Callable[..., HttpResponse]]]:
         return {
             **super().own_pages(),
-            "steps": ("<path:object_id>/steps/", self.steps_view),
             "step": ("<path:object_id>/step/", self.step_view),
             "step_message": ("<path:object_id>/step-message/", self.step_message_view),
             "step_numbers": ("<path:object_id>/step-numbers/", self.step_numbers_view),
+            "reasons": ("<path:object_id>/reasons/", self.reasons_view),
             "remove": ("<path:object_id>/remove/", self.remove_view),
         }
 
     # --- the tree ------------------------------------------------------------------------------------------------
 
-    def steps_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        """The draft as a tree. POST: one edit of it, named by `act`. For htmx it is the part that edits change."""
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None
+    ) -> HttpResponse:
+        """The steps as they are being edited with their live numbers, and what the sequence is doing.
+
+        `?revision=2` shows those of a published revision instead. POST: one edit, named by `act`. For htmx it is the
+        part that edits change.
+        """
         self.require(request, change=request.method == "POST")
         sequence = self.found(request, object_id)
         if request.method == "POST":
             return self._act(request, sequence)
+        if revision := _named_revision(sequence, request.GET.get("revision", "")):
+            return self._published(request, sequence, revision)
         moving = request.GET.get("move", "") if self._may_edit(request, sequence) else ""
         return self._picture(request, sequence, focus=moving, moving=moving)
 
@@ -78,35 +86,80 @@ class StepsPages(OwnedAdmin):
         return self.has_change_permission(request) and sequence.status != Status.ARCHIVED
 
     def _picture(self, request: HttpRequest, sequence: Sequence, *, focus: str = "", moving: str = "") -> HttpResponse:
-        """The tree, as a page or for htmx in the place of the one that is shown; then step `focus` gets the focus."""
+        """The draft, as a page or for htmx in the place of the one that is shown; then step `focus` gets the focus."""
+        newest = sequence.revision
         context = {
-            "original": sequence,
+            **self._head(request, sequence, newest),
             "may_edit": self._may_edit(request, sequence),
             "focus": focus,
-            "every": 0 if sequence.status == Status.ARCHIVED else EVERY,
-            **_head(sequence),
-            **_shown(sequence, moving=moving),
+            **pictures.of_draft(sequence, newest, moving=moving),
         }
         if not _swaps(request):
-            return self.page(request, "kaanha/sequence_steps.html", title="Steps", subtitle=str(sequence), **context)
+            return self._page(request, sequence, context)
         response = render(request, "kaanha/sequence_builder.html", {**context, "swapped": True})
         return _instead(response, "#builder")
 
+    def _published(self, request: HttpRequest, sequence: Sequence, revision: Revision) -> HttpResponse:
+        """A published revision, which nobody edits."""
+        context = {**self._head(request, sequence, sequence.revision), **pictures.of_revision(sequence, revision)}
+        return self._page(request, sequence, {**context, "shown": revision})
+
+    def _head(self, request: HttpRequest, sequence: Sequence, newest: Revision | None) -> dict[str, Any]:
+        """What stands above the steps: of one that was activated, its people, too."""
+        return {
+            "original": sequence,
+            "newest": newest,
+            "status_chip": chip(sequence.get_status_display(), STATUS_COLORS[Status(sequence.status)]),
+            **(live_page.standing(sequence) if sequence.status != Status.DRAFT else {}),
+            "every": every(sequence, EVERY) if newest else 0,
+            "known": newest.number if newest else "",
+        }
+
+    def _page(self, request: HttpRequest, sequence: Sequence, context: dict[str, Any]) -> HttpResponse:
+        """The picture with what stands below it: its revisions, why people left, and its settings."""
+        listed = live_page.revisions(sequence, context.get("shown"))
+        around = {
+            **live_page.reasons(sequence),
+            "every_reasons": every(sequence, EVERY_REASONS),
+            "revisions": listed[:REVISIONS_SHOWN],
+            "older_revisions": listed[REVISIONS_SHOWN:],
+            "older_shown": any(one.shown for one in listed[REVISIONS_SHOWN:]),
+            "elsewhere": sum(one.inside for one in listed if not one.newest),
+            "late": live_page.late_words(sequence),
+            "may_move": self._may_edit(request, sequence),
+        }
+        return self.page(request, "kaanha/sequence_steps.html", title=sequence.name, **context, **around)
+
     def step_numbers_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        """The numbers at the steps of the tree, each for its own place: asked for every few seconds, so it is cheap."""
+        """The numbers at the steps that are shown, each for its own place: asked for often, so it is cheap.
+
+        `?revision=2&status=active` is what the page knows, `&of=1` the revision that it shows in place of the draft.
+        """
         self.require(request, change=False)
         sequence = self.found(request, object_id)
         newest = sequence.revision
-        keys = {spot.step["id"] for spot in drafting.spots(sequence.draft)}
-        found = step_numbers.by_step(sequence, newest) if newest else {}
+        known, shown = request.GET.get("revision", ""), _named_revision(sequence, request.GET.get("of", ""))
+        numbered = shown or newest
+        found = step_numbers.by_step(sequence, numbered) if numbered else {}
+        keys = set(found) if shown else {spot.step["id"] for spot in drafting.spots(sequence.draft)}
         context = {
-            "original": sequence,
-            "may_edit": self._may_edit(request, sequence),
-            **_head(sequence),
+            **self._head(request, sequence, newest),
+            "shown": shown,
+            "may_edit": self._may_edit(request, sequence) and shown is None,
             "steps": [(key, counts) for key, counts in found.items() if key in keys],
-            "republished": newest is not None and str(newest.number) != request.GET.get("revision"),
+            "known": known,
+            "republished": newest is not None and shown is None and str(newest.number) != known,
+            "turned": sequence.status != request.GET.get("status"),
+            "unpublished": newest is not None and publishing.unpublished(sequence, newest),
         }
         return render(request, "kaanha/sequence_step_numbers.html", context)
+
+    def reasons_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Who left or wasn't enrolled, by reason: counted from the rows, so asked for less often."""
+        self.require(request, change=False)
+        sequence = self.found(request, object_id)
+        context = {**live_page.reasons(sequence), "every_reasons": every(sequence, EVERY_REASONS), "original": sequence}
+        return render(request, "kaanha/sequence_reasons.html", context)
 
     def _act(self, request: HttpRequest, sequence: Sequence) -> HttpResponse:
         name, _, rest = request.POST.get("act", "").partition(":")
@@ -131,7 +184,7 @@ class StepsPages(OwnedAdmin):
         return redirect(self._at_step(sequence, key))
 
     def _at_step(self, sequence: Sequence, key: str) -> str:
-        return self.url("steps", sequence.pk) + (f"#step-{quote(key)}" if key else "")
+        return self.url("change", sequence.pk) + (f"#step-{quote(key)}" if key else "")
 
     # --- one step ------------------------------------------------------------------------------------------------
 
@@ -268,48 +321,23 @@ def _leave(request: HttpRequest, url: str) -> HttpResponse:
     return HttpResponse(headers={"HX-Redirect": url}) if _swaps(request) else redirect(url)
 
 
-def _head(sequence: Sequence) -> dict[str, Any]:
-    """What stands above the tree: of one that was activated, its people, too."""
-    status = chip(sequence.get_status_display(), STATUS_COLORS[Status(sequence.status)])
-    return {"status_chip": status, **(live_page.standing(sequence) if sequence.status != Status.DRAFT else {})}
+def every(sequence: Sequence, seconds: int) -> int:
+    """Seconds until the page asks again; 0 for never."""
+    ended = sequence.archived_at
+    return 0 if ended and timezone.now() - ended > STILL_MOVING else seconds
 
 
-def _shown(sequence: Sequence, *, moving: str) -> dict[str, Any]:
-    """What the steps page shows of the draft, whatever its size in the same number of queries."""
-    tree = trees.read(sequence.draft, sequence.organization)
-    nodes = trees.parse(tree)
-    problems = publishing.problems(sequence)
-    steps = {step.key: step for step in trees.flatten(nodes)}
-    newest = sequence.revision
-    published = trees.parse(newest.tree) if newest else ()
-    lines = Lines(
-        steps,
-        names=trees.names(nodes, sequence.organization),
-        templates={row.public_id: row for row in templates_of(nodes, sequence.organization)},
-        problems=_by_step(problems),
-        counts=step_numbers.by_step(sequence, newest) if newest else {},
-        unpublished=unpublished(published, nodes) if newest else {},
-        moving=moving if moving in steps else "",
+def _named_revision(sequence: Sequence, number: str) -> Revision | None:
+    """The revision that the address names. 404 for one that isn't there."""
+    if not number:
+        return None
+    known = int(number) if number.isascii() and number.isdecimal() and len(number) < 10 else 0
+    found: Revision | None = (
+        sequence.revisions.select_related("trigger_tag", "phone_number").filter(number=known).first()
     )
-    return {
-        "path": lines.path(tree),
-        "adds": ADDS,
-        "moving": steps.get(moving),
-        "problems": problems[:SHOWN_AT_TOP],
-        "problem_count": len(problems),
-        "more_problems": max(len(problems) - SHOWN_AT_TOP, 0),
-        "newest": newest,
-        "unpublished": publishing.unpublished(sequence, newest),
-        "taken_out": sum(step.key not in steps for step in trees.flatten(published)),
-        "started_by": started_by(sequence),
-    }
-
-
-def _by_step(problems: Listed[Problem]) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = defaultdict(list)
-    for problem in problems:
-        found[problem.key].append(problem.sentence)
-    return dict(found)
+    if found is None:
+        raise Http404
+    return found
 
 
 def _edited(request: HttpRequest, sequence: Sequence) -> Edited:

@@ -53,7 +53,7 @@ def test_the_pictures_of_the_readme(open_window, product):
         trigger_tag=tag["cart"],
         draft=tree_reading.read(json.loads(steps), shop.organization),
     )
-    window.go(f"/admin/sequences/sequence/{basket.pk}/steps/")
+    window.go(f"/admin/sequences/sequence/{basket.pk}/change/")
     keep("steps")
     publishing.activate(basket, now=timezone.now())
 

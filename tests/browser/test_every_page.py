@@ -16,7 +16,7 @@ FOREIGN = ("axes_", "django_celery_beat_")  # pages that we have from elsewhere
 FORMS = (
     "broadcasts_broadcast_add", "broadcasts_broadcast_review", "broadcasts_broadcast_confirm",
     "contacts_contact_add", "contacts_contact_change", "contacts_import_add", "contacts_import_change",
-    "sequences_sequence_change", "sequences_sequence_steps", "templates_app_messagetemplate_change",
+    "sequences_sequence_change", "templates_app_messagetemplate_change",
     "whatsapp_businessaccount_add", "whatsapp_businessaccount_change", "webhooks_endpoint_change",
 )  # fmt: skip
 

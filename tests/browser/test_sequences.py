@@ -54,7 +54,7 @@ def test_a_sequence_is_drawn_changed_in_place_activated_and_watched(open_window,
     user = shop.member()
     window = open_window(user)
     page = window.page
-    address = f"/admin/sequences/sequence/{sequence.pk}/steps/"
+    address = f"/admin/sequences/sequence/{sequence.pk}/change/"
 
     window.go(address)
     add_message(window, "at the end", "1")
@@ -163,7 +163,7 @@ def test_steps_are_added_moved_and_deleted_by_keyboard_alone(open_window, produc
         keys.press("Enter")
         saved(window, place)
 
-    window.go(f"/admin/sequences/sequence/{sequence.pk}/steps/")
+    window.go(f"/admin/sequences/sequence/{sequence.pk}/change/")
     add_by_keys("at the end", "Delay", "1")
     window.tab_to("details.k-gap > summary:has-text('before step 1')")
     keys.press("Enter")

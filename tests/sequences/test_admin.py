@@ -69,12 +69,11 @@ def test_a_new_sequence_leads_to_its_steps(owner, stage):
     saved = owner.post(f"{LIST}add/", settings_of(stage, **fields))
 
     sequence = Sequence.objects.get()
-    assert saved.url == page(sequence, "steps")
+    assert saved.url == page(sequence)
     assert (sequence.organization, sequence.name, sequence.status) == (stage.organization, "Cart", Status.DRAFT)
     assert (sequence.trigger, sequence.trigger_tag, sequence.exit_on_reply) == (Trigger.TAG_ADDED, tag, True)
     assert (sequence.late_limit, sequence.draft) == (timedelta(days=2), [])
     assert sequence.created_by is not None
-    assert owner.get(page(sequence)).url == page(sequence, "steps")
 
 
 def test_what_starts_it_must_be_whole(owner, stage):
@@ -159,8 +158,9 @@ def test_a_draft_with_problems_shows_them_all_and_has_no_button(owner, stage):
 def test_a_draft_is_activated(owner, stage):
     sequence = stage.draft(stage.message(), stage.delay(days=2), name="Cart")
     shown = text(owner.get(page(sequence, "activate")))
-    assert "Step 1 Send welcome (en_US)" in shown
-    assert "Step 2 Wait 2 days" in shown
+    assert "Step 1 · message · skipped at the frequency cap Send welcome (en_US)" in shown
+    assert "Step 2 · delay Wait 2 days" in shown
+    assert "Add a step" not in shown
 
     done = publish(owner, sequence, "activate")
 
@@ -247,7 +247,7 @@ def numbers(step):
     return [(number.count, number.words) for number in step.counts.numbers]
 
 
-def test_the_live_page_says_where_everybody_is(owner, stage):
+def test_its_page_says_where_everybody_is(owner, stage):
     tag = stage.tag("bought")
     sequence = stage.active(*branching(stage, tag))
     first, second, third = stage.contact(), stage.contact(), stage.contact()
@@ -264,15 +264,15 @@ def test_the_live_page_says_where_everybody_is(owner, stage):
         ("Completed", 0),
         ("Left early", 0),
     ]
-    message, delay, condition, last = context["path"]
+    message, delay, condition, last = context["path"].lines
     assert numbers(message) == [(1, "waiting"), (2, "passed"), (0, "skipped"), (0, "failed")]
     assert [number.count for number in message.counts.funnel] == [2, 2, 2, 0]
     assert numbers(delay) == [(0, "waiting"), (2, "passed")]
     assert numbers(condition) == [(0, "waiting"), (1, "took Yes"), (1, "took No")]
     assert numbers(last) == [(1, "waiting"), (0, "passed")]
-    yes, no = condition.paths
-    assert [(step.place, step.words) for step in yes.steps] == [("3 yes 1", "Send offer (en_US)")]
-    assert (no.steps, no.then) == ([], "On to step 4")
+    yes, no = condition.branches
+    assert [(line.flat.place, line.words) for line in yes.path.lines] == [("3 yes 1", "Send offer (en_US)")]
+    assert (no.path.lines, no.then) == ([], "On to step 4")
 
 
 def test_its_numbers_lead_to_the_people_behind_them(owner, stage):
@@ -281,7 +281,7 @@ def test_its_numbers_lead_to_the_people_behind_them(owner, stage):
     stage.enroll(sequence, contact)
     context = owner.get(page(sequence)).context
 
-    step, links = context["path"][0], [link for _, _, link in context["tiles"]]
+    step, links = context["path"].lines[0], [link for _, _, link in context["tiles"]]
     for link in [*links[:2], step.counts.numbers[0].link, step.counts.funnel[0].link]:
         assert "Asha Rao" in text(owner.get(link)), link
     for link in [*links[2:], context["refusals_url"]]:
@@ -316,7 +316,7 @@ def test_a_held_step_says_why_and_can_try_again(owner, stage):
     assert [need.link for need in owner.get("/admin/").context["needs"] if need.title == "Cart"] == [page(sequence)]
 
     viewer, leads = signed_in(stage.organization, Role.VIEWER), f'href="{page(sequence, "try-again")}"'
-    for name in ("steps", "step-numbers"):
+    for name in ("change", "step-numbers"):
         told = owner.get(page(sequence, name))
         assert "Held: The template is paused at Meta." in text(told), name
         assert leads in told.content.decode(), name
@@ -356,15 +356,23 @@ def test_a_revision_shows_what_it_changed(owner, stage):
     newest = owner.get(page(sequence)).context
     assert [(one.number, one.inside, one.newest) for one in newest["revisions"]] == [(2, 0, True), (1, 1, False)]
     assert "changes" not in newest
+    assert text(owner.get(page(sequence))).count("Edit") == 2
 
     second, first = (owner.get(page(sequence) + f"?revision={number}") for number in (2, 1))
     assert [change[1:] for change in second.context["changes"]] == [("added", "Step 2", "“Wait 1 day” is added.")]
-    assert len(first.context["path"]) == 1
+    [step] = first.context["path"].lines
+    assert [number.count for number in step.counts.numbers] == [1, 0, 0, 0]
     assert "changes" not in first.context
-    assert f"{page(sequence, 'numbers')}?revision=1" in first.content.decode()
-    assert len(owner.get(page(sequence, "numbers") + "?revision=1").context["path"]) == 1
+    for shown in (first, second):
+        assert "Back to the steps to edit" in text(shown)
+        assert not re.search(r'data-opens|name="act"|hx-post', shown.content.decode())
+    asked = f"{page(sequence, 'step-numbers')}?revision=2&amp;status=active&amp;of=1"
+    assert asked in first.content.decode()
+    numbers = owner.get(asked.replace("&amp;", "&")).content.decode()
+    assert re.findall(r'id="(counts-[^"]+|acts-now|republished)"', numbers) == ["counts-m"]
     for nonsense in ("3", "0", "-1", "x", "9" * 30):
         assert owner.get(page(sequence) + f"?revision={nonsense}").status_code == 404
+        assert owner.get(page(sequence, "step-numbers") + f"?of={nonsense}").status_code == 404
 
 
 def test_an_intake_in_progress_is_told(owner, stage):
@@ -373,7 +381,7 @@ def test_an_intake_in_progress_is_told(owner, stage):
     fields = {"organization": stage.organization, "source": Source.EXISTING, "asked_at": stage.now}
     Intake.objects.create(sequence=sequence, tag=tag, enrolled=40_000, refused=3, **fields)
 
-    assert owner.get(page(sequence, "numbers")).context["sentences"] == [
+    assert owner.get(page(sequence, "step-numbers")).context["sentences"] == [
         "The holders of the tag vip are being enrolled: 40,000 so far, and 3 who can't be."
     ]
 
@@ -404,7 +412,7 @@ def cost(browser, address):
 def test_pages_cost_the_same_whatever_there_is(owner, stage):
     small = stage.active(stage.message("m"), stage.if_tag("c", tag := stage.tag("bought"), yes=[stage.message("y")]))
     stage.enroll(small, stage.contact())
-    costs = [cost(owner, address) for address in (LIST, page(small), page(small, "numbers"), "/admin/")]
+    costs = [cost(owner, address) for address in (LIST, page(small), page(small, "step-numbers"), "/admin/")]
 
     messages = [stage.message(f"m{n}") for n in range(10)]
     big = stage.active(*messages, *[stage.if_tag(f"c{n}", tag, yes=[stage.message(f"y{n}")]) for n in range(10)])
@@ -413,7 +421,39 @@ def test_pages_cost_the_same_whatever_there_is(owner, stage):
         stage.settle(status="delivered")
     stage.active(stage.message("m"))
 
-    assert [cost(owner, address) for address in (LIST, page(big), page(big, "numbers"), "/admin/")] == costs
+    assert [cost(owner, address) for address in (LIST, page(big), page(big, "step-numbers"), "/admin/")] == costs
+
+
+def test_what_can_be_done_follows_a_status_that_changed_elsewhere(owner, stage):
+    sequence = stage.active(stage.message("m"))
+    shown = owner.get(page(sequence)).content.decode()
+    for act in ("pause", "cancel-all", "archive", "settings"):
+        assert f'href="{page(sequence, act)}"' in shown, act
+    assert page(sequence, "resume") not in shown
+    asked = page(sequence, "step-numbers") + "?revision=1&status="
+    assert asked.replace("&", "&amp;") + "active" in shown
+    assert 'id="acts-now"' not in owner.get(asked + "active").content.decode()
+
+    running.pause(sequence, now=stage.now)
+
+    swapped = owner.get(asked + "active").content.decode()
+    assert 'id="acts-now" hx-swap-oob="true"' in swapped
+    assert f'href="{page(sequence, "resume")}"' in swapped
+    assert asked.replace("&", "&amp;") + "paused" in swapped
+    assert 'id="acts-now"' not in owner.get(asked + "paused").content.decode()
+
+
+def test_what_was_skipped_leads_to_the_messages_that_say_why(owner, stage):
+    sequence = stage.active(stage.message("m"))
+    stage.enroll(sequence, stage.contact(name="Asha Rao"))
+    stage.settle(status="skipped")
+
+    [step] = owner.get(page(sequence)).context["path"].lines
+    [skipped] = [number for number in step.counts.numbers if number.words == "skipped"]
+    shown = text(owner.get(skipped.link))
+    assert skipped.count == 1
+    assert "Asha Rao" in shown
+    assert Message.objects.get().get_skip_reason_display() in shown
 
 
 # --- acts --------------------------------------------------------------------------------------------------------
@@ -480,8 +520,8 @@ def test_archive_ends_it_for_everybody(owner, stage):
 
     assert set(sequence.enrollments.values_list("status", "exit_reason")) == {(EnrollmentStatus.EXITED, "archived")}
     shown = owner.get(page(sequence))
-    assert shown.context["acts"] == []
-    assert "Edit the steps" not in text(shown)
+    assert not re.search(rf'href="[^"]*/({"|".join(ACTS)})/"', shown.content.decode())
+    assert "Add a step" not in text(shown)
 
 
 def test_everybody_can_be_canceled_and_the_sequence_stays(owner, stage):
@@ -554,7 +594,8 @@ def test_viewers_see_every_page_without_buttons(stage):
         LIST,
         page(sequence),
         page(sequence, "settings"),
-        page(sequence, "numbers"),
+        page(sequence) + "?revision=1",
+        page(sequence, "step-numbers"),
         page(sequence, "reasons"),
     ):
         shown = viewer.get(address)
@@ -573,6 +614,6 @@ def test_agents_see_nothing_of_sequences(stage):
     sequence = stage.active(stage.message("m"))
     agent = signed_in(stage.organization, Role.AGENT)
 
-    for address in (LIST, page(sequence), page(sequence, "numbers")):
+    for address in (LIST, page(sequence), page(sequence, "step-numbers")):
         assert agent.get(address).status_code == 403
     assert LIST not in agent.get("/admin/").content.decode()
