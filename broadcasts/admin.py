@@ -19,7 +19,7 @@ from unfold.decorators import display
 
 from broadcasts import audience, duration, launch, preflight, report
 from broadcasts.filling import filled
-from broadcasts.forms import BroadcastForm
+from broadcasts.forms import AT_ONCE, BroadcastForm, ResumeForm
 from broadcasts.models import Broadcast, PauseReason, Status
 from broadcasts.side_pages import SidePages
 from broadcasts.trial_page import TrialPage
@@ -303,16 +303,24 @@ class BroadcastAdmin(SidePages, TrialPage, OwnedAdmin):
     def resume_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         broadcast, waiting = self._to_act_on(request, object_id)
 
-        def resume() -> str:
-            launch.resume(broadcast, now=timezone.now())
+        ahead = broadcast.time_ahead(timezone.now())
+
+        def resume(start: str) -> str:
+            launch.resume(broadcast, now=timezone.now(), at_once=start == AT_ONCE)
+            if broadcast.status == Status.SCHEDULED:
+                return f"{broadcast.name} goes out on {moment(broadcast.scheduled_at)}."
             return f"{broadcast.name} goes on as soon as the organization's turn is free."
 
-        sentence = (
+        sentences = [] if ahead or broadcast.dispatch_id else ["It starts at once."]
+        sentences.append(
             f"The remaining {waiting:,} people get their message; who opted out in the meantime doesn't."
             if broadcast.dispatch_id
-            else f"{_at_once(broadcast)} It goes to everybody who holds its tags when it starts."
+            else "It goes to everybody who holds its tags when it starts."
         )
-        return self.confirmed(request, broadcast, resume, title="Resume", sentences=[sentence], button="Resume")
+        form = ResumeForm(request.POST if request.method == "POST" else None, at=moment(ahead) if ahead else "")
+        return self.confirmed(
+            request, broadcast, resume, title="Resume", sentences=sentences, button="Resume", form=form
+        )
 
     def cancel_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         broadcast, waiting = self._to_act_on(request, object_id)
@@ -365,13 +373,6 @@ def _launch(broadcast: Broadcast, *, later: bool) -> str:
             raise Refusal("It has no time yet: give the draft a date and a time first.", code="no_time")
         launch.schedule(broadcast, at=broadcast.scheduled_at, now=timezone.now())
     return f"{broadcast.name} goes out on {moment(broadcast.scheduled_at)}."
-
-
-def _at_once(broadcast: Broadcast) -> str:
-    """When it starts once it is resumed: a time that it was scheduled for counts no more."""
-    if broadcast.scheduled_at is None or broadcast.scheduled_at <= timezone.now():
-        return "It starts at once."
-    return f"It starts at once, not only on {moment(broadcast.scheduled_at)}."
 
 
 def _seen(request: HttpRequest, broadcast: Broadcast) -> audience.Glance:

@@ -19,7 +19,7 @@ from broadcasts.models import Broadcast, PauseReason, Status
 from contacts import finding
 from contacts.api import Tags
 from kaanha.lib import local_time, pagination, spreadsheets
-from kaanha.lib.api_json import Body, Nothing, Text, camel
+from kaanha.lib.api_json import Body, Nothing, Text, YesNo, camel
 from kaanha.lib.errors import Refusal
 from kaanha.lib.openapi import described, page_of
 from kaanha.lib.pagination import PageQuery
@@ -99,6 +99,10 @@ class CopyNamed(Body):
 
 class ScheduledFor(Body):
     at = Text(max_length=ID)
+
+
+class ResumedSo(Body):
+    at_once = YesNo(default=False, help_text="True sends one that was paused before its time now, not at that time.")
 
 
 class BroadcastsQuery(PageQuery):
@@ -523,15 +527,15 @@ class ResumeAPI(ActAPI):
 
     @described(
         "broadcasts_resume",
-        body=Nothing,
+        body=ResumedSo,
         answers={200: BroadcastShown},
         errors=(404,),
         example={},
     )
     def post(self, request: Request, broadcast: str) -> Response:
-        """Queue the rest of a paused broadcast. 409 for any other."""
-        self.asked(Nothing)
-        return self.done(broadcast, partial(launch.resume, now=self.now))
+        """Queue the rest of a paused broadcast, or let it keep a time that lies ahead. 409 for any other."""
+        at_once: bool = self.asked(ResumedSo)["at_once"]
+        return self.done(broadcast, partial(launch.resume, now=self.now, at_once=at_once))
 
 
 class CancelAPI(ActAPI):

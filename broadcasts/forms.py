@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from django import forms
 from django.utils.functional import cached_property
-from unfold.widgets import UnfoldAdminSelect2MultipleWidget
+from unfold.widgets import UnfoldAdminRadioSelectWidget, UnfoldAdminSelect2MultipleWidget
 
 from broadcasts import audience
 from broadcasts.filling import values_of
@@ -17,8 +18,25 @@ from kaanha.organizations.owned_admin import OwnedForm
 from kaanha.whatsapp.models import PhoneNumber
 from templates_app.models import MessageTemplate
 
+KEEP, AT_ONCE = "keep", "now"
 READERS = 20  # people in whose eyes the message can be looked at
 DIGITS = 19  # of a key that fits its column
+
+
+class ResumeForm(forms.Form):
+    """When a broadcast starts that was paused before its time."""
+
+    start = forms.ChoiceField(required=False, label="When it starts", widget=UnfoldAdminRadioSelectWidget, initial=KEEP)
+
+    def __init__(self, *args: Any, at: str, **kwargs: Any) -> None:
+        """`at` is that time, in words; empty once it has passed: then nothing is left to choose."""
+        super().__init__(*args, **kwargs)
+        field: Any = self.fields["start"]
+        if at:
+            field.choices = [(KEEP, f"Keep its time: {at}"), (AT_ONCE, "Send it now")]
+        else:
+            field.choices, field.widget = [(AT_ONCE, "Send it now")], forms.HiddenInput()
+            self.initial["start"] = AT_ONCE
 
 
 class BroadcastForm(VariableForm, OwnedForm):

@@ -75,8 +75,27 @@ def pause(
     lock.free(broadcast)
 
 
-def resume(broadcast: Broadcast, *, now: datetime) -> None:
-    """Queue a paused broadcast for the rest of its recipients. Refusal for any other."""
+def resume(broadcast: Broadcast, *, now: datetime, at_once: bool = False) -> None:
+    """Let a paused broadcast go on. Refusal for any other.
+
+    It is queued for the rest of its recipients. One that was paused before its time keeps that time; `at_once` queues
+    it all the same, and it has no time any more.
+    """
+    with transaction.atomic():
+        closing.require_open(broadcast.organization_id)
+        # Decided from the row as it is now: its time may have been dropped, and itself paused again, in another window.
+        broadcast.refresh_from_db(from_queryset=Broadcast.objects.select_for_update(of=("self",)))
+        _require_paused(broadcast)
+        ahead = broadcast.time_ahead(now)
+        if ahead and not at_once:
+            broadcast.move(Status.SCHEDULED, source=Status.PAUSED, **NOT_PAUSED)
+        else:
+            dropped = {"scheduled_at": None} if ahead else {}
+            broadcast.move(Status.QUEUED, source=Status.PAUSED, queued_at=now, **NOT_PAUSED, **dropped)
+        audit.record("broadcast.resumed", broadcast)
+
+
+def _require_paused(broadcast: Broadcast) -> None:
     if broadcast.status != Status.PAUSED:
         status = broadcast.get_status_display().lower()
         raise Refusal(
@@ -84,10 +103,6 @@ def resume(broadcast: Broadcast, *, now: datetime) -> None:
         )
     if not broadcast.template.sendable:
         raise Refusal(f"{broadcast.template.standing}: it can't be resumed yet.", code="not_ready")
-    with transaction.atomic():
-        closing.require_open(broadcast.organization_id)
-        broadcast.move(Status.QUEUED, source=Status.PAUSED, queued_at=now, **NOT_PAUSED)
-        audit.record("broadcast.resumed", broadcast)
 
 
 def cancel(broadcast: Broadcast, *, now: datetime) -> None:

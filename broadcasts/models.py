@@ -33,7 +33,7 @@ TRANSITIONS: dict[str, frozenset[Status]] = {
     Status.SCHEDULED: frozenset({Status.DRAFT, Status.QUEUED, Status.PAUSED, Status.CANCELED, Status.FAILED}),
     Status.QUEUED: frozenset({Status.SENDING, Status.PAUSED, Status.CANCELED, Status.FAILED}),
     Status.SENDING: frozenset({Status.COMPLETED, Status.PAUSED, Status.CANCELED, Status.FAILED}),
-    Status.PAUSED: frozenset({Status.QUEUED, Status.CANCELED, Status.FAILED}),
+    Status.PAUSED: frozenset({Status.SCHEDULED, Status.QUEUED, Status.CANCELED, Status.FAILED}),
     Status.COMPLETED: frozenset(),
     Status.CANCELED: frozenset(),
     Status.FAILED: frozenset(),
@@ -68,6 +68,7 @@ class Broadcast(OwnedModel):
 
         draft ──send──▶ queued ──lock──▶ sending ──▶ completed
           └─schedule─▶ scheduled ──due──▶ queued ◀─resume── paused ◀── sending
+                           ▲─────── resume, where its time lies ahead ──┘
          scheduled, queued ──▶ paused      any before completed ──▶ canceled      failed: nothing can repair it
 
     Its recipients are the messages of its dispatch, frozen when sending first starts.
@@ -136,6 +137,11 @@ class Broadcast(OwnedModel):
     def version(self) -> str:
         """What changes whenever the draft is written anew."""
         return f'"{self.updated_at.timestamp():.6f}"'
+
+    def time_ahead(self, now: datetime) -> datetime | None:
+        """The time that it was scheduled for, where it hasn't started and that time hasn't come."""
+        ahead = self.dispatch_id is None and self.scheduled_at is not None and self.scheduled_at > now
+        return self.scheduled_at if ahead else None
 
     def move(self, target: Status, *, source: Status | None = None, **changes: Any) -> None:
         """Move this broadcast to `target` if its state still allows, and is still `source` where an act asks for one.

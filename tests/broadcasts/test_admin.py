@@ -297,6 +297,38 @@ def test_pausing_says_how_many_wait_and_resuming_queues_it_again(owner, template
     assert broadcast.status == Status.QUEUED
 
 
+def test_resuming_before_its_time_asks_whether_it_keeps_it(owner, template, number, tag):
+    holder(tag)
+    at = timezone.now() + timedelta(days=1)
+    broadcast = draft_of(tag, template, number, name="Sale", status=Status.PAUSED, scheduled_at=at)
+
+    shown = owner.get(page(broadcast, "resume"))
+    assert shown.context["form"]["start"].value() == "keep"
+    assert "Keep its time: " in text(shown)
+    assert "It starts at once." not in text(shown)
+    said_later = said(owner.post(page(broadcast, "resume"), {"start": "keep"}))
+    broadcast.refresh_from_db()
+    assert (broadcast.status, broadcast.scheduled_at) == (Status.SCHEDULED, at)
+    assert said_later[0].startswith("Sale goes out on ")
+
+    launch.pause(broadcast, now=timezone.now())
+    owner.post(page(broadcast, "resume"), {"start": "now"})
+    broadcast.refresh_from_db()
+    assert (broadcast.status, broadcast.scheduled_at) == (Status.QUEUED, None)
+
+
+def test_who_wants_to_keep_a_time_that_passed_meanwhile_is_asked_again(owner, template, number, tag):
+    holder(tag)
+    past = timezone.now() - timedelta(hours=2)
+    broadcast = draft_of(tag, template, number, status=Status.PAUSED, scheduled_at=past)
+
+    asked_again = owner.post(page(broadcast, "resume"), {"start": "keep"})
+    assert "It starts at once." in text(asked_again)
+    assert Broadcast.objects.get().status == Status.PAUSED
+    owner.post(page(broadcast, "resume"), {"start": "now"})
+    assert Broadcast.objects.get().status == Status.QUEUED
+
+
 def test_canceling_needs_a_confirmation_and_ends_it(owner, template, number, tag):
     broadcast = sending(draft_of(tag, template, number), waiting=2)
 

@@ -641,7 +641,14 @@ def test_sending_scheduling_pausing_resuming_canceling(caller, draft, people):
     assert act("unschedule") == "draft"
     assert act("schedule", {"at": "2036-12-24T09:30:00+01:00"}) == "scheduled"
     assert fresh(broadcast).scheduled_at == datetime(2036, 12, 24, 8, 30, tzinfo=UTC)
-    assert act("unschedule") == "draft"
+    assert act("pause") == "paused"
+    assert act("resume") == "scheduled"
+    assert fresh(broadcast).scheduled_at == datetime(2036, 12, 24, 8, 30, tzinfo=UTC)
+    assert act("pause") == "paused"
+    assert fields(caller.post(of(broadcast, "/resume"), {"atOnce": "yes"})) == {"atOnce"}
+    assert act("resume", {"atOnce": True}) == "queued"
+    assert fresh(broadcast).scheduled_at is None
+    Broadcast.objects.filter(pk=broadcast.pk).update(status=Status.DRAFT)
     assert act("send") == "queued"
     assert act("pause") == "paused"
     assert fresh(broadcast).pause_reason == PauseReason.OPERATOR

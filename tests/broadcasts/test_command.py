@@ -62,6 +62,9 @@ def test_scheduling_reads_the_organizations_time(create, people):
     scheduled = ask("schedule", create()["id"], "--at", "2126-12-24T09:30")
 
     assert (scheduled["status"], scheduled["scheduledAt"]) == ("scheduled", "2126-12-24T04:00:00Z")
+    for options, status in (((), "scheduled"), (("--at-once",), "queued")):
+        ask("pause", scheduled["id"])
+        assert ask("resume", scheduled["id"], *options)["status"] == status
 
 
 @pytest.mark.parametrize(

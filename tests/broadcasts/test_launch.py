@@ -97,6 +97,70 @@ def test_a_resumed_broadcast_computes_no_new_audience(redis, draft, people):
     assert fresh(broadcast).dispatch.held_at is None
 
 
+def test_a_broadcast_that_was_paused_before_its_time_keeps_it(redis, draft, people):
+    people(1)
+    broadcast = draft()
+    launch.schedule(broadcast, at=SOON, now=NOW)
+    launch.pause(broadcast, now=NOW)
+
+    launch.resume(broadcast, now=NOW)
+    assert (broadcast.status, broadcast.scheduled_at, broadcast.paused_at) == (Status.SCHEDULED, SOON, None)
+    launch.sweep(now=NOW)
+    assert fresh(broadcast).status == Status.SCHEDULED
+    launch.sweep(now=SOON)
+    assert (fresh(broadcast).status, fresh(broadcast).started_at) == (Status.SENDING, SOON)
+
+
+def test_it_is_sent_at_once_where_that_is_asked_for_and_where_its_time_has_passed(redis, draft, people):
+    people(1)
+    asked, late = draft(), draft()
+    for broadcast in (asked, late):
+        launch.schedule(broadcast, at=SOON, now=NOW)
+        launch.pause(broadcast, now=NOW)
+
+    launch.resume(asked, now=NOW, at_once=True)
+    launch.resume(late, now=SOON)
+
+    assert (asked.status, asked.queued_at, asked.scheduled_at) == (Status.QUEUED, NOW, None)
+    assert (late.status, late.queued_at, late.scheduled_at) == (Status.QUEUED, SOON, SOON)
+
+
+def test_a_time_that_was_dropped_in_another_window_is_not_kept(redis, draft, people):
+    people(1)
+    broadcast = draft()
+    launch.schedule(broadcast, at=SOON, now=NOW)
+    launch.pause(broadcast, now=NOW)
+    other_window = fresh(broadcast)
+    launch.resume(broadcast, now=NOW, at_once=True)
+    launch.pause(broadcast, now=NOW)
+
+    launch.resume(other_window, now=NOW)
+
+    assert (fresh(broadcast).status, fresh(broadcast).scheduled_at) == (Status.QUEUED, None)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_of_two_who_resume_it_differently_one_is_told_that_it_goes_on(redis, draft, people):
+    people(1)
+    broadcast = draft()
+    launch.schedule(broadcast, at=SOON, now=NOW)
+    launch.pause(broadcast, now=NOW)
+
+    def resume(choice):
+        try:
+            launch.resume(fresh(broadcast), now=NOW, at_once=choice)
+        except Refusal as refusal:
+            return refusal.code
+        return choice
+
+    told = at_once(lambda: resume(True), lambda: resume(False))
+
+    now = fresh(broadcast)
+    assert sorted(map(str, told)) in (["True", "wrong_status"], ["False", "wrong_status"])
+    expected = (Status.QUEUED, None) if True in told else (Status.SCHEDULED, SOON)
+    assert (now.status, now.scheduled_at) == expected
+
+
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime
+from functools import partial
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -35,6 +36,8 @@ class Command(KaanhaCommand):
             one.add_argument("id", help="the broadcast's id, as printed by create (bc_…)")
             if act == "schedule":
                 one.add_argument("--at", required=True, help="local to the organization, such as 2026-12-24T09:30")
+            if act == "resume":
+                one.add_argument("--at-once", action="store_true", help="drop a time that lies ahead, and send it now")
 
     def perform(self, *, act: str, **options: Any) -> dict[str, Any] | list[Any]:
         if act == "create":
@@ -48,7 +51,7 @@ class Command(KaanhaCommand):
         if act == "duplicate":
             broadcast = drafting.copy(broadcast)
         elif act != "status":
-            _act(act, broadcast, at=options.get("at"))
+            _act(act, broadcast, at=options.get("at"), at_once=options.get("at_once", False))
         return _summary(Broadcast.objects.select_related("template", "organization").get(pk=broadcast.pk))
 
     def tell(self, result: Any) -> None:
@@ -142,7 +145,7 @@ def _summary(broadcast: Broadcast) -> dict[str, Any]:
     return report.summary(broadcast) | {"timezone": broadcast.organization.timezone}
 
 
-def _act(act: str, broadcast: Broadcast, *, at: str | None) -> None:
+def _act(act: str, broadcast: Broadcast, *, at: str | None, at_once: bool) -> None:
     now = timezone.now()
     if act == "schedule":
         launch.schedule(broadcast, at=local_time.parse(at or "", broadcast.organization.zone), now=now)
@@ -150,7 +153,7 @@ def _act(act: str, broadcast: Broadcast, *, at: str | None) -> None:
     acts: dict[str, Callable[..., None]] = {
         "send": launch.send,
         "pause": launch.pause,
-        "resume": launch.resume,
+        "resume": partial(launch.resume, at_once=at_once),
         "cancel": launch.cancel,
     }
     acts[act](broadcast, now=now)
@@ -198,7 +201,7 @@ _ON_ONE = {
     "send": "send a draft now",
     "schedule": "send a draft at a time in the future",
     "pause": "let nothing more go",
-    "resume": "send the rest of a paused one",
+    "resume": "send the rest of a paused one, or let it keep a time that lies ahead",
     "cancel": "end it for good",
     "status": "where it stands, with its funnel",
 }
