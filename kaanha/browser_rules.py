@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from csp.constants import NONE, SELF, UNSAFE_EVAL, UNSAFE_INLINE
+from csp.constants import HEADER, NONE, SELF, UNSAFE_EVAL, UNSAFE_INLINE
 from csp.middleware import CSPMiddleware, PolicyParts
 from django.http import HttpRequest, HttpResponseBase
 
@@ -20,6 +20,7 @@ NOTHING: Policy = {
     "form-action": [NONE],
     "frame-ancestors": [NONE],
 }
+_NOTHING_TEXT = "; ".join(f"{directive} {NONE}" for directive in NOTHING)
 # Scripts come from files of ours alone, so that nobody's name or message ever becomes one.
 READING: Policy = {
     **NOTHING,
@@ -63,7 +64,11 @@ class BrowserRules(CSPMiddleware):
         return parts
 
     def process_response(self, request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
-        response = super().process_response(request, response)
+        if request.path_info.startswith(PROGRAMS) and not request.path_info.startswith(DOCS):
+            # The same each time: django-csp would copy it and put it together anew for each of Meta's callbacks.
+            response.headers.setdefault(HEADER, _NOTHING_TEXT)
+        else:
+            response = super().process_response(request, response)
         response.headers.setdefault("Permissions-Policy", PERMISSIONS)
         response.headers.setdefault("Cross-Origin-Resource-Policy", "same-origin")
         if request.path_info.startswith(PROGRAMS):

@@ -134,15 +134,16 @@ MIDDLEWARE = [
     "kaanha.lib.request_ids.RequestIds",  # first: what the others answer and log has the id, too
     "kaanha.lib.doors.Doors",
     "django.middleware.security.SecurityMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "kaanha.browser_rules.BrowserRules",
     "kaanha.request_limits.RequestLimits",
+    "kaanha.inbound.middleware.ShortWay",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
-    "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "kaanha.organizations.middleware.SecondFactorGate",
     "axes.middleware.AxesMiddleware",  # last: it answers for whatever found the sign-in locked
 ]

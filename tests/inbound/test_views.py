@@ -1,9 +1,13 @@
 """What Meta gets for an answer."""
 
+import time
+
 import pytest
 
+from kaanha.inbound import addresses
 from kaanha.inbound.models import Callback
 from kaanha.whatsapp.cloud_api import signature
+from kaanha.whatsapp.models import MetaApp
 from tests.factories import MetaAppFactory
 
 
@@ -71,6 +75,48 @@ def test_the_previous_secret_is_accepted_while_it_is_being_rotated(post, number)
     app.save()
 
     assert [post(b"{}", secret=secret).status_code for secret in ("new", "old")] == [200, 200]
+
+
+def test_a_secret_that_is_new_counts_at_once_and_one_that_is_gone_five_seconds_later(post, number, monkeypatch):
+    app = number.account.app
+    post(b"{}")  # from now on the app is remembered
+    MetaApp.objects.filter(pk=app.pk).update(secret="new")
+
+    assert [post(b"{}", secret=secret).status_code for secret in ("new", "sim_app_secret_0001")] == [200, 401]
+
+    MetaApp.objects.filter(pk=app.pk).update(secret="newest")
+    assert post(b"{}", secret="new").status_code == 200
+    clock = time.monotonic() + addresses.KEPT
+    monkeypatch.setattr(addresses.time, "monotonic", lambda: clock)
+    assert post(b"{}", secret="new").status_code == 401
+
+
+def test_an_app_that_is_remembered_costs_one_statement(post, django_assert_num_queries):
+    post(b"{}")
+
+    with django_assert_num_queries(1):
+        assert post(b"{}").status_code == 200
+
+
+@pytest.mark.django_db(transaction=True)
+def test_an_app_that_is_gone_is_not_found(post, number):
+    app = MetaAppFactory(secret="gone")
+    assert post(b"{}", secret="gone", key=app.callback_key).status_code == 200
+    Callback.objects.all().delete()
+    app.delete()
+
+    assert post(b"{}", secret="gone", key=app.callback_key).status_code == 404
+    assert not Callback.objects.exists()
+
+
+def test_the_short_way_says_what_every_answer_says(post, client, settings):
+    answer = post(b"{}")
+
+    assert (answer["Content-Length"], answer["X-Frame-Options"], answer["Cache-Control"]) == ("0", "DENY", "no-store")
+    assert answer["X-Content-Type-Options"] == "nosniff"
+    assert answer["X-Request-Id"]
+    assert post(b"{}", host="elsewhere.example").status_code == 400
+    assert [client.post(address).status_code for address in ("/callbacks/", "/callbacks/a/b")] == [404, 404]
 
 
 def test_a_body_that_is_no_json_is_stored_and_answered_200(post):
