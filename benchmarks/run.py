@@ -46,6 +46,7 @@ PARTS = {
     "launch": Part("launch"),
     "preview": Part("preview", UNLIMITED),
     "send": Part("send"),
+    "weight": Part("weight"),
     "import": Part("importing"),
     "enroll": Part("enroll"),
     "advance": Part("advance"),
