@@ -125,14 +125,19 @@ WHERE e.status IN ('paused', 'exited') AND e.message IS NOT NULL
   AND NOT (e.status = 'paused' AND (m.status <> 'queued' OR m.due_at >= '{PUT_OFF:%Y-%m-%d %H:%M}+00'))
 ORDER BY e.id LIMIT %s FOR UPDATE OF e SKIP LOCKED
 """
+# The events first: joined by their contacts each would be looked for in the whole list, 10,000 times 10,000.
 _CONCERNED = """
+WITH happened AS MATERIALIZED (
+  SELECT id, kind, contact_id, tag_id, at FROM contacts_contactevent
+  WHERE id = ANY(%s) AND kind IN ('opted_out', 'deleted', 'tag_added')
+)
 SELECT DISTINCT ON (e.id) e.id,
   CASE v.kind WHEN 'opted_out' THEN 'opted_out' WHEN 'deleted' THEN 'deleted' ELSE 'exit_tag' END
-FROM contacts_contactevent v
+FROM happened v
 JOIN sequences_enrollment e ON e.contact_id = v.contact_id AND e.ended_at IS NULL
 JOIN sequences_sequence s ON s.id = e.sequence_id
 JOIN contacts_contact c ON c.id = v.contact_id
-WHERE v.id = ANY(%s) AND CASE v.kind
+WHERE CASE v.kind
   WHEN 'opted_out' THEN e.enrolled_at <= v.at OR NOT c.opted_in
   WHEN 'deleted' THEN e.enrolled_at <= v.at OR c.deleted_at IS NOT NULL
   WHEN 'tag_added' THEN v.tag_id = s.exit_tag_id AND (e.enrolled_at <= v.at OR EXISTS (
