@@ -47,6 +47,7 @@ PARTS = {
     "preview": Part("preview", UNLIMITED),
     "send": Part("send"),
     "weight": Part("weight"),
+    "crowd": Part("crowd"),
     "import": Part("importing"),
     "enroll": Part("enroll"),
     "advance": Part("advance"),

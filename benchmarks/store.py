@@ -21,9 +21,15 @@ class Store:
 
 
 def opened(
-    contacts: int, *, body: str = "There is news.", category: str = "MARKETING", name: str = "benchmark"
+    contacts: int,
+    *,
+    body: str = "There is news.",
+    category: str = "MARKETING",
+    name: str = "benchmark",
+    phones: str = "+9190",
 ) -> Store:
-    """A store with so many contacts, whose template has the body; none of them holds a tag."""
+    """A store with so many contacts, whose numbers begin with `phones` and whose template has the body; none of them
+    holds a tag."""
     owner = Organization.objects.create(name="Benchmark", slug=name)
     app = MetaApp.objects.create(app_id=name, secret="secret")  # noqa: S106
     portfolio = Portfolio.objects.create(organization=owner, meta_id=name)
@@ -34,7 +40,7 @@ def opened(
         organization=owner, account=account, name="news", language="en_US", category=category, status="APPROVED",
         components=[{"type": "BODY", "text": body}],
     )  # fmt: skip
-    execute(_CONTACTS, [owner.pk, contacts])
+    execute(_CONTACTS, [owner.pk, phones, contacts])
     execute("VACUUM ANALYZE contacts_contact")
     return Store(owner, number, template)
 
@@ -55,7 +61,7 @@ def execute(statement: str, values: Any = None) -> None:
 _CONTACTS = """
 INSERT INTO contacts_contact (organization_id, phone, country, name, email, attributes, opted_in, opt_in_source,
   opt_in_proof, opt_out_source, created_at, updated_at)
-SELECT %s, '+9190' || lpad(n::text, 8, '0'), 'IN', 'Sample ' || n, '', '{"city": "Pune"}', true, 'import', '', '',
+SELECT %s, %s || lpad(n::text, 8, '0'), 'IN', 'Sample ' || n, '', '{"city": "Pune"}', true, 'import', '', '',
   now(), now()
 FROM generate_series(1, %s) AS n
 """
