@@ -51,6 +51,7 @@ PARTS = {
     "import": Part("importing"),
     "enroll": Part("enroll"),
     "advance": Part("advance"),
+    "lists": Part("lists", UNLIMITED),
 }
 
 console = Console(width=None if sys.stdout.isatty() else 200)

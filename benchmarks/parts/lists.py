@@ -1,33 +1,41 @@
-"""Lists at 1,000,000 contacts and 10,000,000 messages: every list of the API and of the admin, as the server sees it.
+"""Every list of the API and of the admin in a full installation, as the server sees it.
 
-python -m kaanha.servers -- python -m benchmarks.lists [--contacts 1000000] [--messages 10000000] [--requests 40]
-
-Works in a database of its own, which it drops at the end; with --keep it stays, and the next run with --keep uses it
-(`python -m kaanha.servers --keep FOLDER -- …`). For each page: the median and the 95th percentile in milliseconds, our
-own CPU in it, the same statements by hand and how many times as long the page takes, and the number of queries. Lists
-of the API are taken from its OpenAPI document, so that a new one can't be forgotten: say in samples() what its
-parameters may be.
+Beside each page: its median, how many times as long it takes as its statements by hand, and how many they are. Lists of
+the API are taken from its OpenAPI document, so that a new one can't be forgotten: say in samples() what its parameters
+may be. With EXPLAIN=1 in the environment the plan of what misses the goal is printed.
 """
 
 from __future__ import annotations
 
-import argparse
 import math
 import os
 import statistics
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urlencode
 
-from benchmarks.big_installation import Size, Subjects, fill, found
-from benchmarks.databases import of_its_own
+from django.db import connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
+from django.utils import timezone
 
-if TYPE_CHECKING:
-    from django.test import Client
+from benchmarks.big_installation import Size, Subjects, fill
+from benchmarks.doors import person, program, require_answer
+from benchmarks.measuring import Cost, cost
+from benchmarks.reporting import Bound, Row, bounded
+from benchmarks.scale import Scale
+from contacts.models import Contact
+from kaanha import api_docs
+from kaanha.messaging.models import SkipReason, Status
+from sequences.models import EnrollmentStatus
+from sequences.models import ExitReason as Left
 
-GOAL = 150  # milliseconds, p95
+GOAL = Bound("<", 150, "ms p95")
+REQUESTS = 20
 DEEP = 1_000  # the page by number that is asked for
 FAR = 150  # the same in the admin
 FOLLOWED = 5  # cursors, where there are no pages by number
@@ -52,26 +60,11 @@ class Page:
         return f"{self.address}?{urlencode(self.query)}" if self.query else self.address
 
 
-@dataclass
-class Row:
-    """What a page takes: milliseconds of a request (median, 95th percentile, of them this process's CPU), milliseconds
-    of its statements by hand, and how many they are."""
-
-    name: str
-    median: float
-    p95: float
-    cpu: float
-    bare: float
-    queries: int
-
-
 # --- what is asked -----------------------------------------------------------------------------------------------
 
 
 def samples(about: Subjects) -> dict[str, dict[str, str]]:
     """What a parameter may be, by its name or by operation and name: each sample with what it is called."""
-    from django.utils import timezone
-
     names = {
         "phone": "+919000012",
         "one phone": "+919000000077",
@@ -108,8 +101,6 @@ def subjects(about: Subjects) -> dict[str, str]:
 
 def api_pages(about: Subjects, ask: Callable[[Page], dict[str, Any]]) -> Iterator[Page]:
     """Every list of the API: its first page, one far in by number and by cursor, and with each of its parameters."""
-    from kaanha import api_docs
-
     for name, path in ALSO.items():
         yield Page(name, path.format(**subjects(about)), {})
     for path, methods in sorted(api_docs.document()["paths"].items()):
@@ -130,8 +121,6 @@ def api_pages(about: Subjects, ask: Callable[[Page], dict[str, Any]]) -> Iterato
 
 
 def _is_list(operation: dict[str, Any]) -> bool:
-    from kaanha import api_docs
-
     content = operation["responses"].get("200", {}).get("content", {}).get("application/json", {})
     shape = content.get("schema", {}).get("$ref", "").rpartition("/")[2]
     schemas = api_docs.document()["components"]["schemas"]
@@ -174,12 +163,6 @@ def _far_in(
 
 def admin_pages(about: Subjects) -> Iterator[Page]:
     """The lists of the admin, with what people choose there, and the pages that are made of lists."""
-    from django.urls import reverse
-
-    from contacts.models import Contact
-    from kaanha.messaging.models import SkipReason, Status
-    from sequences.models import EnrollmentStatus
-    from sequences.models import ExitReason as Left
 
     def page(name: str, route: str, *args: Any, **query: Any) -> Page:
         return Page(f"admin {name}", reverse(f"admin:{route}", args=args), query)
@@ -240,8 +223,6 @@ def admin_pages(about: Subjects) -> Iterator[Page]:
 
 
 def _contact(about: Subjects) -> str:
-    from contacts.models import Contact
-
     first: Contact = Contact.objects.of(about.organization).active().order_by("pk")[0]
     return first.public_id
 
@@ -249,40 +230,32 @@ def _contact(about: Subjects) -> str:
 # --- how it is measured ------------------------------------------------------------------------------------------
 
 
-def doors(about: Subjects) -> tuple[Client, Client]:
-    """A client with a key of the organization, and one of an owner who has signed in."""
-    from django.test import Client
-
-    from kaanha.organizations.models import APIKey, Membership, Role, User
-
-    _, text = APIKey.issue(about.organization, name="Benchmark")
-    user = User.objects.filter(email="owner@example.com").first()
-    if user is None:
-        user = User.objects.create_user("owner@example.com", None, is_staff=True)
-        Membership.objects.create(organization=about.organization, user=user, role=Role.OWNER)
-    admin = Client()
-    admin.force_login(user)
-    return Client(headers={"authorization": f"Bearer {text}"}), admin
+def measure(scale: Scale) -> Iterator[Row]:
+    about = fill(Size(scale.contacts, scale.messages, deliveries=scale.contacts))
+    api, admin = program(about.organization), person(about.organization)
+    lists = [(api, page) for page in api_pages(about, lambda page: api.get(page.url).json())]
+    for client, page in [*lists, *((admin, page) for page in admin_pages(about))]:
+        yield _measured(client, page)
 
 
-def measured(client: Client, page: Page, requests: int, *, explain: bool) -> Row:
+def _measured(client: Client, page: Page) -> Row:
     """Ask for the page so many times, and for the statements of one of them by hand."""
-    from django.db import connection
-    from django.test.utils import CaptureQueriesContext
-
+    require_answer(client, page.url)
     with CaptureQueriesContext(connection) as captured:
-        answer = client.get(page.url)
+        client.get(page.url)
     statements = [query["sql"] for query in captured.captured_queries]
-    if answer.status_code != 200:
-        raise SystemExit(f"{page.url} answers {answer.status_code}: {answer.content.decode()[:500]}")
-    cpu = time.process_time()
-    spent = [_milliseconds(lambda: client.get(page.url)) for _ in range(requests)]
-    cpu = (time.process_time() - cpu) / requests * 1000
-    reading = [statement for statement in statements if statement.startswith(("SELECT", "WITH", "\nSELECT", "\nWITH"))]
-    bare = statistics.median(_milliseconds(lambda: _by_hand(reading)) for _ in range(max(3, requests // 8)))
-    if explain and _p95(spent) > GOAL:
+    reading = [statement for statement in statements if statement.lstrip().startswith(("SELECT", "WITH"))]
+    costs = [cost(lambda: client.get(page.url)) for _ in range(REQUESTS)]
+    bare = statistics.median(_milliseconds(lambda: _by_hand(reading)) for _ in range(3))
+    median = statistics.median(one.wall for one in costs) * 1000
+    if not GOAL.holds(_p95(costs)) and os.environ.get("EXPLAIN"):
         _explain(page, reading)
-    return Row(page.name, statistics.median(spent), _p95(spent), cpu, bare, len(statements))
+    detail: dict[str, float | str] = {"median ms": median, "ratio to SQL": median / bare, "queries": len(statements)}
+    return bounded(page.name, [_p95(costs)], GOAL, costs=costs, units=1, detail=detail)
+
+
+def _p95(costs: list[Cost]) -> float:
+    return sorted(one.wall for one in costs)[math.ceil(0.95 * len(costs)) - 1] * 1000
 
 
 def _milliseconds(act: Callable[[], Any]) -> float:
@@ -292,8 +265,6 @@ def _milliseconds(act: Callable[[], Any]) -> float:
 
 
 def _by_hand(statements: list[str]) -> None:
-    from django.db import connection
-
     with connection.cursor() as cursor:
         for statement in statements:
             cursor.execute(statement)
@@ -302,46 +273,8 @@ def _by_hand(statements: list[str]) -> None:
 
 def _explain(page: Page, statements: list[str]) -> None:
     """Print how the slowest statement of a page is run."""
-    from django.db import connection
-
     slowest = max(statements, key=lambda statement: _milliseconds(lambda: _by_hand([statement])))
     with connection.cursor() as cursor:
         cursor.execute(f"EXPLAIN (ANALYZE, BUFFERS) {slowest}")
         plan = "\n".join(line for (line,) in cursor.fetchall())
-    print(f"\n--- {page.name}\n{slowest}\n{plan}\n", flush=True)  # noqa: T201
-
-
-def _p95(spent: list[float]) -> float:
-    return sorted(spent)[math.ceil(0.95 * len(spent)) - 1]
-
-
-def told(row: Row) -> str:
-    mark = "!" if row.p95 > GOAL else " "
-    times = f"{row.median:>8,.1f} {row.p95:>8,.1f}{mark} {row.cpu:>7,.1f} {row.bare:>8,.1f}"
-    return f"{row.name:<52} {times} {row.median / row.bare:>6.1f} {row.queries:>3}"
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--contacts", type=int, default=1_000_000)
-    parser.add_argument("--messages", type=int, default=10_000_000)
-    parser.add_argument("--deliveries", type=int, default=1_000_000)
-    parser.add_argument("--requests", type=int, default=40)
-    parser.add_argument("--only", default="", help="pages with this in their name")
-    parser.add_argument("--keep", action="store_true", help="leave the data for the next run, or use what is left")
-    parser.add_argument("--explain", action="store_true", help=f"show the plan of what takes more than {GOAL} ms")
-    asked = parser.parse_args()
-    os.environ["API_RATE_LIMIT"] = "1000000/second"
-    with of_its_own(keep=asked.keep) as new:
-        about = fill(Size(asked.contacts, asked.messages, asked.deliveries)) if new else found()
-        api, admin = doors(about)
-        print(f"{asked.contacts:,} contacts, {asked.messages:,} messages; {asked.requests} requests each")  # noqa: T201
-        print(f"{'':<52} {'p50 ms':>8} {'p95 ms':>8}  {'cpu ms':>7} {'SQL ms':>8} {'ratio':>6} {'n':>3}")  # noqa: T201
-        lists = [(api, page) for page in api_pages(about, lambda page: api.get(page.url).json())]
-        for client, page in [*lists, *((admin, page) for page in admin_pages(about))]:
-            if asked.only in page.name:
-                print(told(measured(client, page, asked.requests, explain=asked.explain)), flush=True)  # noqa: T201
-
-
-if __name__ == "__main__":
-    main()
+    sys.stdout.write(f"\n--- {page.name}\n{slowest}\n{plan}\n\n")
