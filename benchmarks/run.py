@@ -48,6 +48,7 @@ PARTS = {
     "send": Part("send"),
     "weight": Part("weight"),
     "crowd": Part("crowd"),
+    "callbacks": Part("callbacks"),
     "import": Part("importing"),
     "enroll": Part("enroll"),
     "advance": Part("advance"),

@@ -1,0 +1,198 @@
+"""Callbacks: HTTP in → signature → stored → applied, against a bare view on the same server that only stores the body.
+
+Web server and worker run as `manage.py run` starts them. Each status is news of a message that was sent.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+from django.utils import timezone
+
+from benchmarks.measuring import Cost, cost, in_turns
+from benchmarks.poster import NONE, Posted, posted
+from benchmarks.reporting import Bound, Row, bounded, compared
+from benchmarks.scale import Scale
+from benchmarks.store import Store, execute, opened
+from kaanha import celery, processes
+from kaanha.embedded import free_port
+from kaanha.inbound import tasks
+from kaanha.inbound.models import Callback
+from kaanha.messaging.claiming import callback_data
+from kaanha.messaging.models import Dispatch, Message
+
+MOST = 1.3
+WORKERS, CONNECTIONS = 2, 16  # processes of the web server, and their threads
+LOAD, OVERLOAD = 0.7, 10
+SLOWEST = 100  # ms
+LEAST = {1: 1_800, 50: 25_000}  # statuses a second
+LOOK, PATIENCE = 0.1, 120  # seconds
+
+
+def measure(scale: Scale) -> Iterator[Row]:
+    celery.app.set_default()  # pokes go to our broker
+    posts = max(scale.sends // 10, 500)
+    store = opened(scale.sends)
+    secret, key = store.number.account.app.secret, store.number.account.app.callback_key
+    with _web("kaanha.settings") as (ours, pids), _web("benchmarks.bare_web") as (bare, bare_pids), _worker() as worker:
+        url, bare_url = f"{ours}/callbacks/{key}", f"{bare}/callbacks/{store.number.account.app.pk}"
+        bodies = _bodies(store, _sent(store, posts), each=1)
+        for warm in (url, bare_url):
+            posted(warm, secret, bodies[:200], connections=CONNECTIONS)
+        _applied()
+
+        def through() -> Cost:
+            _sent(store, posts, again=True)
+            return cost(lambda: _through(url, secret, bodies), processes=[*pids, worker])
+
+        def stored() -> Cost:
+            post = partial(posted, bare_url, secret, bodies, connections=CONNECTIONS)
+            return cost(lambda: _all_fine(post()), processes=bare_pids)
+
+        ours_cost, theirs = in_turns(scale.rounds, through, stored)
+        yield compared("1 status a POST, until applied", ours_cost, theirs, most=MOST, units=posts, by="own")
+        rates = [posts / took.wall for took in ours_cost]
+        bound = Bound("≥", LEAST[1], "POST/s")
+        yield bounded("1 status a POST: rate until applied", rates, bound, costs=ours_cost, units=posts)
+        slowest = min(rates)
+        many = _bodies(store, _sent(store, scale.sends), each=50)
+        took = []
+        for _ in range(scale.rounds):
+            _sent(store, scale.sends, again=True)
+            took.append(cost(partial(_through, url, secret, many), processes=[*pids, worker]))
+        rates = [scale.sends / one.wall for one in took]
+        bound = Bound("≥", LEAST[50], "statuses/s")
+        yield bounded("50 statuses a POST: rate until applied", rates, bound, costs=took, units=scale.sends)
+        bodies = _bodies(store, _sent(store, posts), each=1)
+        yield from _under_load(url, secret, bodies, slowest, [*pids, worker])
+
+
+def _under_load(url: str, secret: str, bodies: Sequence[bytes], rate: float, pids: Sequence[int]) -> Iterator[Row]:
+    found: list[Posted] = []
+    took = cost(
+        lambda: found.append(posted(url, secret, bodies, connections=4 * CONNECTIONS, rate=LOAD * rate)), processes=pids
+    )
+    slow = found[0].percentile(0.99)
+    yield bounded(
+        f"{LOAD:.0%} load: p99 of the answer", [slow], Bound("<", SLOWEST, "ms"), costs=[took], units=len(bodies)
+    )
+    _applied()
+    execute("TRUNCATE inbound_callback")
+    took = cost(
+        lambda: found.append(posted(url, secret, bodies, connections=40 * CONNECTIONS, rate=OVERLOAD * rate)),
+        processes=pids,
+    )
+    flood, kept = found[1].answers, Callback.objects.count()
+    lost = flood.get("200", 0) - kept
+    again = {f"answered {status}": float(count) for status, count in flood.items()}
+    unheard = float(lost + flood.get(NONE, 0))
+    yield bounded(
+        f"{OVERLOAD} × overload: posts lost", [unheard], Bound("≤", 0, "posts"), costs=[took], units=len(bodies),
+        detail={**again, "p99 ms": found[1].percentile(0.99)},
+    )  # fmt: skip
+    _applied()
+
+
+@contextmanager
+def _web(settings: str) -> Iterator[tuple[str, list[int]]]:
+    """The web server with these settings: its address and the ids of its processes."""
+    port = free_port()
+    environment = {"DJANGO_SETTINGS_MODULE": settings, "LOG_LEVEL": "WARNING"}
+    with tempfile.TemporaryDirectory() as logs, processes.Processes(Path(logs), environment=environment) as parts:
+        parts.start(processes.web(port, workers=WORKERS))
+        pid = parts.children["web"].process.pid
+        while len(children := Path(f"/proc/{pid}/task/{pid}/children").read_text().split()) < WORKERS:
+            time.sleep(LOOK)
+        yield f"http://127.0.0.1:{port}", [pid, *map(int, children)]
+
+
+@contextmanager
+def _worker() -> Iterator[int]:
+    with (
+        tempfile.TemporaryDirectory() as logs,
+        processes.Processes(Path(logs), environment={"LOG_LEVEL": "WARNING"}) as parts,
+    ):
+        parts.start(processes.worker("work", "callbacks", "default"))
+        yield parts.children["worker-work"].process.pid
+
+
+def _sent(store: Store, count: int, *, again: bool = False) -> list[int]:
+    """So many messages that Meta has accepted; with `again` those that are there, with nothing told of them."""
+    if again:
+        execute("UPDATE messaging_message SET status = 'sent', delivered_at = NULL")
+        execute("TRUNCATE inbound_callback")
+    else:
+        execute("TRUNCATE messaging_message, inbound_callback")
+        dispatch = Dispatch.objects.create(
+            organization=store.owner,
+            kind=Dispatch.Kind.BROADCAST,
+            lane=Dispatch.Lane.MARKETING,
+            phone_number=store.number,
+        )
+        execute(_MESSAGES, [store.owner.pk, dispatch.pk, store.template.pk, count])
+    execute("VACUUM ANALYZE messaging_message")
+    return list(Message.objects.order_by("pk").values_list("pk", flat=True))
+
+
+def _bodies(store: Store, messages: Sequence[int], *, each: int) -> list[bytes]:
+    """Bodies as Meta posts them, with so many statuses in each."""
+    return [_body(store, messages[start : start + each]) for start in range(0, len(messages), each)]
+
+
+def _body(store: Store, messages: Sequence[int]) -> bytes:
+    at = str(int(timezone.now().timestamp()))
+    pricing = {"billable": True, "pricing_model": "PMP", "type": "regular", "category": "marketing"}
+    statuses = [
+        {
+            "id": f"wamid.{message}", "status": "delivered", "timestamp": at, "recipient_id": "919000000001",
+            "biz_opaque_callback_data": callback_data(message, 1), "pricing": pricing,
+        }
+        for message in messages
+    ]  # fmt: skip
+    metadata = {"display_phone_number": "15555550100", "phone_number_id": store.number.phone_number_id}
+    value = {"messaging_product": "whatsapp", "metadata": metadata, "statuses": statuses}
+    entry = {"id": store.number.account.waba_id, "changes": [{"field": "messages", "value": value}]}
+    return json.dumps({"object": "whatsapp_business_account", "entry": [entry]}).encode()
+
+
+def _through(url: str, secret: str, bodies: Sequence[bytes]) -> None:
+    """Post all, and wait until all is applied: a poke first, as beat makes them, the rest while it is applied."""
+    tasks.apply_callbacks.delay()
+    _all_fine(posted(url, secret, bodies, connections=CONNECTIONS))
+    _applied()
+    wrong = Message.objects.exclude(status="delivered").count()
+    if wrong:
+        raise SystemExit(f"{wrong:,} messages were not told of.")
+
+
+def _applied() -> None:
+    """Wait until every stored body is applied."""
+    until = time.monotonic() + PATIENCE
+    tasks.apply_callbacks.delay()
+    poked = time.monotonic()
+    while Callback.objects.filter(applied_at=None).exists():
+        if time.monotonic() > until:
+            raise SystemExit("The callbacks are not applied.")
+        if time.monotonic() - poked >= 1:
+            tasks.apply_callbacks.delay()
+            poked = time.monotonic()
+        time.sleep(LOOK)
+
+
+def _all_fine(done: Posted) -> None:
+    if set(done.answers) != {"200"}:
+        raise SystemExit(f"The server answered {done.answers}.")
+
+
+_MESSAGES = """
+INSERT INTO messaging_message (organization_id, dispatch_id, contact_id, template_id, status, created_at, accepted_at,
+  sent_at, wamid, attempt, skip_reason, error_text, error_in_callback, tries, held_by_meta)
+SELECT %s, %s, id, %s, 'sent', now(), now(), now(), 'wamid.' || id, 1, '', '', false, 0, false
+FROM contacts_contact ORDER BY id LIMIT %s
+"""
