@@ -27,7 +27,11 @@ UNFOLD: dict[str, Any] = {
         {"rel": "icon", "type": "image/svg+xml", "sizes": "any", "href": lambda _: static("kaanha/favicon.svg")}
     ],
     "STYLES": [lambda _: static("kaanha/admin.css")],
-    "SCRIPTS": [lambda _: static("kaanha/labels.js"), lambda _: static("kaanha/choices.js")],
+    "SCRIPTS": [
+        lambda _: static("kaanha/labels.js"),
+        lambda _: static("kaanha/choices.js"),
+        lambda _: static("kaanha/palette.js"),
+    ],
     "ACCOUNT": {
         "navigation": [
             {"title": "Your account", "link": reverse_lazy("account")},

@@ -21,7 +21,7 @@ from unfold.decorators import action, display
 from kaanha.lib.errors import Refusal
 from kaanha.organizations import access
 from kaanha.organizations.access import Access, Area
-from kaanha.organizations.owned_admin import CONFIRM, ReadOnlyAdmin, chip, moment, two_lines
+from kaanha.organizations.owned_admin import CONFIRM, MAY_NOT, Emptiness, Lesson, ReadOnlyAdmin, chip, moment, two_lines
 from kaanha.whatsapp.models import BusinessAccount
 from templates_app import asked_syncs, reasons, rendering
 from templates_app.models import MessageTemplate, TemplateSync
@@ -40,6 +40,10 @@ STATUS_COLORS: dict[str, str] = {
 UNTAKEN = timedelta(seconds=20)  # after which a sync that waits isn't only late
 CATEGORY_COLORS = {"MARKETING": "primary", "UTILITY": "info", "AUTHENTICATION": "warning"}
 
+NOT_CONNECTED = (
+    "Connect WhatsApp, then sync: the templates of your account appear here, with what Meta has decided about each."
+)
+
 
 def bubble(template: MessageTemplate, values: dict[str, str] | None = None, *, compact: bool = False) -> SafeString:
     """The message as the person sees it; variables without a value stand as {{name}}, or as their example.
@@ -57,7 +61,12 @@ def bubble(template: MessageTemplate, values: dict[str, str] | None = None, *, c
 class MessageTemplateAdmin(ReadOnlyAdmin):
     area = Area.CAMPAIGNS
     list_display = ("name_and_language", "message", "category_chip", "status_and_reason", "synced")
-    list_before_template = "kaanha/template_list_head.html"
+    empty = Lesson(
+        "No templates yet",
+        "Meta has to approve every message before it may be sent. Write templates in WhatsApp Manager; a sync brings "
+        "them here, with what Meta has decided about each.",
+        leads=("Sync from Meta", "admin:templates_app_messagetemplate_sync_confirm"),
+    )
     list_filter: Any = (
         ("status", ChoicesDropdownFilter),
         ("category", ChoicesDropdownFilter),
@@ -114,12 +123,17 @@ class MessageTemplateAdmin(ReadOnlyAdmin):
             return render(request, "kaanha/template_sync_state.html", context)
         return self.page(request, "kaanha/template_sync.html", title="Sync from Meta", **context)
 
-    def get_changelist_instance(self, request: HttpRequest) -> Any:
-        """The list; where there is nothing to list, with a `lesson`. One query more for that."""
-        changes = super().get_changelist_instance(request)
-        if not changes.result_list and not request.GET:
-            changes.lesson = _lesson(access.of(request))
-        return changes
+    def emptiness(self, request: HttpRequest) -> Emptiness | None:
+        """Where no account is connected yet, that comes first. One query more for an empty list."""
+        found = super().emptiness(request)
+        if found is None or found.title != self.empty.title:
+            return found
+        current = access.of(request)
+        if _connected(current):
+            return found if self.has_act_permission(request) else found._replace(links=[])
+        may = current.may_change(Area.SETTINGS)
+        links = [("Connect WhatsApp", reverse("admin:whatsapp_businessaccount_add"))] if may else []
+        return Emptiness(found.title, [NOT_CONNECTED, *([] if may else [MAY_NOT])], links)
 
     @display(description="Name", ordering="name")
     def name_and_language(self, template: MessageTemplate) -> SafeString:
@@ -157,19 +171,11 @@ def _formatted(text: str) -> SafeString:
     return mark_safe(marked)  # noqa: S308 — escaped above; only our own three tags were added
 
 
-def _lesson(current: Access) -> dict[str, Any]:
-    """What to do first, for whoever has no templates; without an address where the role doesn't reach."""
+def _connected(current: Access) -> bool:
     accounts: Any = BusinessAccount.objects.all()
     if current.organization is not None:
         accounts = accounts.of(current.organization)
-    connected = bool(accounts.exists())
-    button, page, area = (
-        ("Sync from Meta", "admin:templates_app_messagetemplate_sync_confirm", Area.CAMPAIGNS)
-        if connected
-        else ("Connect WhatsApp", "admin:whatsapp_businessaccount_add", Area.SETTINGS)
-    )
-    address = reverse(page) if current.may_change(area) else ""
-    return {"connected": connected, "button": button, "address": address}
+    return bool(accounts.exists())
 
 
 def _ask(accounts: list[BusinessAccount]) -> str:

@@ -208,6 +208,7 @@ class MembershipAdmin(OwnedAdmin):
     empty = Lesson(
         "No members yet",
         "Members sign in and work here, each with a role. Invite them by their e-mail address.",
+        adds="Invite a member",
     )
     list_display = ("user", "role_chip", "second_factor", "since")
     list_filter = ("role",)
@@ -398,6 +399,7 @@ class APIKeyAdmin(OwnedAdmin):
     empty = Lesson(
         "No API keys yet",
         "With a key your own programs use the API, as far as its role reaches. It is shown once, when you add it.",
+        adds="Issue an API key",
     )
     changeable = False
     list_display = ("name", "hint_shown", "role", "state", "expires", "last_used", "created")

@@ -24,7 +24,7 @@ from kaanha.lib import spreadsheets
 from kaanha.organizations import access, audit
 from kaanha.organizations.access import Area
 from kaanha.organizations.models import APIKey, AuditEntry, Organization, User
-from kaanha.organizations.owned_admin import Lesson, ReadOnlyAdmin, chip, moment
+from kaanha.organizations.owned_admin import Lesson, ReadOnlyAdmin, chip, moment, two_lines
 
 KINDS = AuditEntry.ActorKind
 KIND_COLORS = {KINDS.STAFF: "danger", KINDS.KEY: "info", KINDS.COMMAND: "warning", KINDS.SYSTEM: ""}
@@ -159,7 +159,7 @@ class AuditEntryAdmin(ReadOnlyAdmin):
 
     @display(description="What")
     def on(self, entry: AuditEntry) -> SafeString:
-        return format_html('{}<div class="k-help">{}</div>', entry.object_label or "–", entry.object_kind)
+        return two_lines(entry.object_label or "–", entry.object_kind)
 
     @display(description="Details")
     def more(self, entry: AuditEntry) -> str:

@@ -50,12 +50,14 @@ MAY_NOT = "Your role may look here, but not add anything: ask an owner or admin 
 class Lesson(NamedTuple):
     """What an empty list teaches: what would stand in it, and what comes first.
 
-    `leads` is where that is done, where it isn't the page that adds a row: the words, and the name of the page.
+    `leads` is where that is done, where it isn't the page that adds a row: the words, and the name of the page. `adds`
+    are the words for that page, where they aren't "Add" and what it adds.
     """
 
     title: str
     says: str
     leads: tuple[str, str] | None = None
+    adds: str = ""
 
 
 class Emptiness(NamedTuple):
@@ -304,7 +306,8 @@ class OwnedAdmin(ModelAdmin):
         may = bool(page) and (self.has_act_permission(request) or not page.endswith("_add"))
         links = [(words, reverse(page))] if may else []
         if self.has_add_permission(request):
-            links.append((f"Add {self.opts.verbose_name}", self.url("add")))
+            adds = self.empty.adds if self.empty else ""
+            links.append((adds or f"Add {self.opts.verbose_name}", self.url("add")))
         return links
 
     def complete(self, request: HttpRequest, rows: list[Any]) -> None:

@@ -100,6 +100,7 @@ class EndpointAdmin(OwnedAdmin):
         "No webhooks yet",
         "A webhook tells a server of yours what happens here: messages delivered, contacts opted out, "
         "answers. Enter its address, and choose the events.",
+        adds="Add a webhook",
     )
     audited = "webhook.changed"
     form = EndpointForm

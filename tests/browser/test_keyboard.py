@@ -33,3 +33,18 @@ def test_a_broadcast_is_written_and_reviewed_by_keyboard_alone(open_window, prod
     window.page.wait_for_url(re.compile("/confirm/"))
     window.tab_to("button[name=_send]")
     assert Broadcast.objects.get(organization=shop.organization).status == "draft"
+
+
+def test_the_palette_opens_its_first_result_on_enter(open_window, product):
+    shop = product.shop("Finder")
+    [asha] = shop.people("newsletter", ["Asha"])
+    window = open_window(shop.member())
+
+    window.go("/admin/")
+    window.page.keyboard.press("Control+k")
+    expect(window.page.locator("#search-input-command")).to_be_focused()
+    window.page.keyboard.type("Asha")
+    expect(window.page.locator("#command-results-list a").first).to_contain_text("Asha")
+    window.page.keyboard.press("Enter")
+
+    expect(window.page).to_have_url(re.compile(rf"/admin/contacts/contact/{asha.pk}/change/$"))

@@ -95,16 +95,17 @@ def test_an_empty_list_says_what_to_do_first():
 
     first = owner.get(LIST)
     assert "No templates yet Connect WhatsApp, then sync" in text(first)
-    assert 'href="/admin/whatsapp/businessaccount/add/"' in first.content.decode().partition("k-lesson")[2][:900]
+    assert 'href="/admin/whatsapp/businessaccount/add/"' in first.content.decode().partition("k-nothing")[2][:900]
+    assert "No templates yet Connect WhatsApp, then sync" in text(viewer.get(LIST))
+    assert '/businessaccount/add/"' not in viewer.get(LIST).content.decode()
 
     BusinessAccountFactory(organization=shop)
     then = owner.get(LIST)
     assert "Write templates in WhatsApp Manager; a sync brings them here" in text(then)
-    assert f'href="{LIST}sync-from-meta/"' in then.content.decode().partition("k-lesson")[2][:900]
-    assert "Ask an owner" not in text(then)
+    assert f'href="{LIST}sync-from-meta/"' in then.content.decode().partition("k-nothing")[2][:900]
 
     seen = viewer.get(LIST)
-    assert "Ask an owner or admin of the organization to do that." in text(seen)
-    assert f'{LIST}sync-from-meta/"' not in seen.content.decode().partition("k-lesson")[2][:900]
+    assert "No templates yet Meta has to approve" in text(seen)
+    assert f'{LIST}sync-from-meta/"' not in seen.content.decode().partition("k-nothing")[2][:900]
 
     assert "No templates yet" not in text(owner.get(f"{LIST}?q=nothing"))

@@ -1,0 +1,15 @@
+// The palette opens its first result on Enter, where none was chosen with the arrows.
+"use strict";
+document.addEventListener(
+  "keydown",
+  (event) => {
+    if (event.key !== "Enter" || event.target.id !== "search-input-command") return;
+    const first = document.querySelector("#command-results-list a");
+    if (!first || document.querySelector("#command-results-list li.active")) return;
+    event.preventDefault();
+    event.stopPropagation();
+    if (event.metaKey || event.ctrlKey) window.open(first.href, "_blank");
+    else window.location = first.href;
+  },
+  true, // before the theme's own, which expects one that was chosen
+);
