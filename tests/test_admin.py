@@ -7,7 +7,7 @@ from django.test import Client
 from django.utils import timezone
 
 from broadcasts.models import Broadcast
-from contacts.models import AutoTagRule, Contact, Import, Tag
+from contacts.models import AutoTagRule, BulkChange, Contact, Import, Tag
 from kaanha.inbound.models import Callback
 from kaanha.messaging.models import Message
 from kaanha.organizations import audit
@@ -62,6 +62,7 @@ def row_of(model, organization):
             organization=organization, match="contains", text="hi", tag=TagFactory(organization=organization)
         ),
         Import: lambda: Import.objects.create(organization=organization, file_name="a.csv", started_at=now),
+        BulkChange: lambda: BulkChange.objects.create(organization=organization, act="opt_out", asked_at=now),
         Message: lambda: MessageFactory(organization=organization),
         Broadcast: lambda: BroadcastFactory(organization=organization),
         Enrollment: lambda: enrollment_of(organization),

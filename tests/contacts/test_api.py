@@ -600,7 +600,7 @@ def test_foreign_tags_are_missing(caller, method):
         ("post", "/api/tags", {"name": "new"}, 5),
         ("get", "/api/tags/{tag}", None, 3),
         ("patch", "/api/tags/{tag}", {"name": "new"}, 6),
-        ("delete", "/api/tags/{tag}", None, 20),
+        ("delete", "/api/tags/{tag}", None, 21),
     ],
 )
 def test_what_a_request_costs(
