@@ -41,7 +41,7 @@ def test_an_agent_works_with_contacts_alone(open_window, product):
 
     window.go("/admin/")
     links = window.page.locator("#nav-sidebar-apps a span:not(.material-symbols-outlined)")
-    assert links.all_inner_texts() == ["Home", "Contacts", "Tags", "Imports"]
+    assert links.all_inner_texts() == ["Home", "Contacts", "Tags", "Imports", "Bulk changes"]
 
     window.go(f"/admin/contacts/contact/{asha.pk}/change/")
     expect(window.page.get_by_role("link", name="Opt out …")).to_have_count(1)
