@@ -241,7 +241,7 @@ class ContactAdmin(OwnedAdmin):
     def get_search_results(
         self, request: HttpRequest, rows: QuerySet[Contact], search_term: str
     ) -> tuple[QuerySet[Contact], bool]:
-        return rows.matching_some(search_term), False  # type: ignore[attr-defined]
+        return rows.matching(search_term), False  # type: ignore[attr-defined]
 
     def complete(self, request: HttpRequest, rows: list[Any]) -> None:
         held = defaultdict(list)

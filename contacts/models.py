@@ -13,8 +13,6 @@ from django.db.models.functions import Collate, Lower
 
 from kaanha.organizations.models import Organization, OwnedModel, OwnedQuerySet, User
 
-COMMON = 1_000  # contacts, from where on a word is met often enough on the way through all
-
 
 class Pieces(Func):
     """Every three letters in a row of a text, in capitals: what a search for part of a name finds by its index.
@@ -27,17 +25,6 @@ class Pieces(Func):
     function = "contacts_pieces"
     arity = 1
     output_field = ArrayField(models.TextField())
-
-
-def _beginning(term: str) -> str:
-    """The beginning of a number in E.164, where the term is one."""
-    digits = "".join(letter for letter in term if letter.isdigit())
-    return f"+{digits.removeprefix('00')}" if digits and not any(letter.isalpha() for letter in term) else ""
-
-
-def _indexed(term: str) -> list[str]:
-    """The words that are long enough to be found by their pieces."""
-    return [word for word in term.split() if len(word) >= Pieces.LENGTH]
 
 
 class ConsentSource(models.TextChoices):
@@ -67,35 +54,21 @@ class ContactQuerySet(OwnedQuerySet):
 
         Words of three letters and more have an index; shorter ones are looked for in every name.
         """
-        if beginning := _beginning(term):
-            return self.filter(phone__startswith=beginning)
-        found = self.named(term)
-        for word in _indexed(term):
-            found = found.alias(pieces=Pieces("name")).filter(pieces__contains=Pieces(Value(word)))
-        return found
-
-    def named(self, term: str) -> Self:
-        """Those with every word of it in their name, by looking at each name."""
+        digits = "".join(letter for letter in term if letter.isdigit())
+        if digits and not any(letter.isalpha() for letter in term):
+            return self.filter(phone__startswith=f"+{digits.removeprefix('00')}")
         found = self
         for word in term.split():
             found = found.filter(name__icontains=word)
+            if len(word) >= Pieces.LENGTH:
+                found = found.alias(pieces=Pieces("name")).filter(pieces__contains=Pieces(Value(word)))
         return found
-
-    def matching_some(self, term: str) -> Self:
-        """The same as `matching`, for who reads no more than the first of them. At most one query.
-
-        An index finds all at once, of which a million contacts may have a tenth: where there are many, one meets
-        enough of them on the way, and the index would only be in it.
-        """
-        found = self.matching(term)
-        if _beginning(term) or not _indexed(term) or found.order_by()[:COMMON].count() < COMMON:
-            return found
-        return self.named(term)
 
     def beginning(self, term: str) -> Self:
         """Those whose number or whole name begins with this, by an index: at once also among a million."""
-        if beginning := _beginning(term):
-            return self.filter(phone__startswith=beginning).order_by("phone")
+        digits = "".join(letter for letter in term if letter.isdigit())
+        if digits and not any(letter.isalpha() for letter in term):
+            return self.filter(phone__startswith=f"+{digits.removeprefix('00')}").order_by("phone")
         folded = self.active().alias(folded=Collate(Lower("name"), "C"))
         return folded.filter(folded__startswith=Lower(Value(term))).order_by("folded", "pk")
 

@@ -179,7 +179,7 @@ def test_the_list_costs_the_same_however_many(organization, caller, django_asser
     # the key, the number, the contacts, their tags
     with django_assert_num_queries(4):
         caller.get("/api/contacts")
-    with django_assert_num_queries(6):
+    with django_assert_num_queries(5):
         caller.get("/api/contacts?tag=tag 1&search=asha")
 
 
