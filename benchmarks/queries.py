@@ -9,7 +9,6 @@ table of many rows is explained on the way, in the very state in which it runs.
 from __future__ import annotations
 
 import argparse
-import json
 import re
 from collections.abc import Callable
 from contextlib import contextmanager
@@ -97,44 +96,27 @@ def _claim(about: Subjects, kept: dict[str, Any]) -> None:
 def _settle(about: Subjects, kept: dict[str, Any]) -> None:
     from django.utils import timezone
 
+    from benchmarks import meta
     from kaanha.messaging import settling
-    from kaanha.messaging.settling import Result
-    from kaanha.whatsapp.cloud_api.client import Accepted
 
     claim: Claim = kept["claim"]
-    answers = [Accepted(f"wamid.{one.id}", None, None, held=False) for one in claim.envelopes]
     now = timezone.now()
-    settling.settle(
-        [Result(one, answer, now) for one, answer in zip(claim.envelopes, answers, strict=True)], now=timezone.now()
-    )
+    settling.settle(meta.accepted(claim.envelopes, at=now), now=now)
 
 
 def _callbacks(about: Subjects, kept: dict[str, Any]) -> None:
     from django.utils import timezone
 
+    from benchmarks import meta
     from kaanha.inbound import applying
     from kaanha.inbound.models import Callback
-    from kaanha.messaging import claiming
     from kaanha.whatsapp.models import PhoneNumber
 
     number = PhoneNumber.objects.select_related("account").get(organization=about.organization)
     claim: Claim = kept["claim"]
     now = timezone.now()
-    statuses = [
-        {
-            "id": f"wamid.{one.id}",
-            "status": "delivered",
-            "timestamp": str(int(now.timestamp())),
-            "recipient_id": one.phone.removeprefix("+"),
-            "biz_opaque_callback_data": claiming.callback_data(one.id, one.attempt),
-        }
-        for one in claim.envelopes
-    ]
-    shown = {"phone_number_id": number.phone_number_id, "display_phone_number": "1"}
-    value = {"messaging_product": "whatsapp", "metadata": shown, "statuses": statuses}
-    entry = {"id": number.account.waba_id, "changes": [{"field": "messages", "value": value}]}
-    body = json.dumps({"object": "whatsapp_business_account", "entry": [entry]}).encode()
-    Callback.objects.create(app_id=number.account.app_id, body=body, received_at=now)
+    told = [meta.status(one.id, "delivered", at=now, attempt=one.attempt) for one in claim.envelopes]
+    Callback.store(number.account.app_id, meta.body(number, told), at=now)
     applying.apply_open(now=now)
 
 

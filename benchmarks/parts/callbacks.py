@@ -5,7 +5,6 @@ Web server and worker run as `manage.py run` starts them. Each status is news of
 
 from __future__ import annotations
 
-import json
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -15,6 +14,7 @@ from pathlib import Path
 
 from django.utils import timezone
 
+from benchmarks import meta
 from benchmarks.measuring import Cost, cost, in_turns
 from benchmarks.poster import NONE, Posted, posted
 from benchmarks.reporting import Bound, Row, bounded, compared
@@ -24,7 +24,6 @@ from kaanha import celery, processes
 from kaanha.embedded import free_port
 from kaanha.inbound import tasks
 from kaanha.inbound.models import Callback
-from kaanha.messaging.claiming import callback_data
 from kaanha.messaging.models import Dispatch, Message
 
 MOST = 1.3
@@ -146,19 +145,9 @@ def _bodies(store: Store, messages: Sequence[int], *, each: int) -> list[bytes]:
 
 
 def _body(store: Store, messages: Sequence[int]) -> bytes:
-    at = str(int(timezone.now().timestamp()))
-    pricing = {"billable": True, "pricing_model": "PMP", "type": "regular", "category": "marketing"}
-    statuses = [
-        {
-            "id": f"wamid.{message}", "status": "delivered", "timestamp": at, "recipient_id": "919000000001",
-            "biz_opaque_callback_data": callback_data(message, 1), "pricing": pricing,
-        }
-        for message in messages
-    ]  # fmt: skip
-    metadata = {"display_phone_number": "15555550100", "phone_number_id": store.number.phone_number_id}
-    value = {"messaging_product": "whatsapp", "metadata": metadata, "statuses": statuses}
-    entry = {"id": store.number.account.waba_id, "changes": [{"field": "messages", "value": value}]}
-    return json.dumps({"object": "whatsapp_business_account", "entry": [entry]}).encode()
+    at = timezone.now()
+    told = [meta.status(message, "delivered", at=at, known_as=f"wamid.{message}") for message in messages]
+    return meta.body(store.number, told)
 
 
 def _through(url: str, secret: str, bodies: Sequence[bytes]) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from django.db import connection
 from django.utils import timezone
 
+from benchmarks import meta
 from benchmarks.measuring import Cost, cpu, postmaster, tree_cpu
 from benchmarks.reporting import Bound, Row, bounded
 from benchmarks.scale import Scale
@@ -21,8 +22,6 @@ from broadcasts import launch
 from broadcasts.models import Broadcast
 from kaanha.messaging import claiming, settling
 from kaanha.messaging.models import Message, Status
-from kaanha.messaging.settling import Result
-from kaanha.whatsapp.cloud_api.client import Accepted
 
 WORKERS = (2, 10, 30, 100)
 NUMBERS = 10
@@ -85,8 +84,5 @@ def _work(number: int, begin: float) -> None:
     while time.time() < begin + SECONDS:
         now = timezone.now()
         claimed = claiming.claim(live, limit=BATCH, now=now).envelopes
-        accepted = [
-            Result(one, Accepted(f"wamid.BENCHMARK{one.id:040}", None, None, held=False), now) for one in claimed
-        ]
-        if accepted:
-            settling.settle_and_hold(accepted)
+        if claimed:
+            settling.settle_and_hold(meta.accepted(claimed, at=now))

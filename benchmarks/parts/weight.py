@@ -5,7 +5,6 @@ docs/scaling.md multiplies these. The stages are called as workers call them, wi
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from functools import partial
@@ -14,6 +13,7 @@ from typing import TypeVar
 from django.db import connection
 from django.utils import timezone
 
+from benchmarks import meta
 from benchmarks.measuring import Cost, cost
 from benchmarks.reporting import Bound, Detail, Row, bounded
 from benchmarks.scale import Scale
@@ -24,8 +24,6 @@ from kaanha.inbound import applying
 from kaanha.inbound.models import Callback
 from kaanha.messaging import claiming, settling
 from kaanha.messaging.claiming import Envelope
-from kaanha.messaging.settling import Result
-from kaanha.whatsapp.cloud_api.client import Accepted
 
 BATCH = 75  # rows of a claim at 1,000 messages a second
 TOGETHER = 10  # statuses in a body
@@ -70,10 +68,7 @@ def _send(store: Store) -> Iterator[Envelope]:
     now = timezone.now()
     live = claiming.live(store.number.pk, now=now)
     while envelopes := claiming.claim(live, limit=BATCH, now=now).envelopes:
-        results = [
-            Result(one, Accepted(f"wamid.BENCHMARK{one.id:040}", None, None, held=False), now) for one in envelopes
-        ]
-        settling.settle_and_hold(results)
+        settling.settle_and_hold(meta.accepted(envelopes, at=now))
         yield from envelopes
 
 
@@ -87,21 +82,7 @@ def _hear(store: Store, bodies: list[bytes]) -> None:
 
 
 def _body(store: Store, sent: list[Envelope], status: str, at: datetime) -> bytes:
-    statuses = [
-        {
-            "id": f"wamid.BENCHMARK{one.id:040}",
-            "status": status,
-            "timestamp": str(int(at.timestamp())),
-            "recipient_id": one.phone.removeprefix("+"),
-            "biz_opaque_callback_data": claiming.callback_data(one.id, one.attempt),
-            "pricing": {"billable": True, "pricing_model": "PMP", "category": "marketing"},
-        }
-        for one in sent
-    ]
-    shown = {"phone_number_id": store.number.phone_number_id, "display_phone_number": "1"}
-    value = {"messaging_product": "whatsapp", "metadata": shown, "statuses": statuses}
-    entry = {"id": store.number.account.waba_id, "changes": [{"field": "messages", "value": value}]}
-    return json.dumps({"object": "whatsapp_business_account", "entry": [entry]}).encode()
+    return meta.body(store.number, [meta.status(one.id, status, at=at, attempt=one.attempt) for one in sent])
 
 
 def _parts(rows: list[T], size: int) -> Iterator[list[T]]:
