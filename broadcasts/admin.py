@@ -28,7 +28,7 @@ from kaanha.messaging import counting
 from kaanha.messaging.counting import Funnel
 from kaanha.messaging.models import SkipReason
 from kaanha.organizations.access import Area
-from kaanha.organizations.owned_admin import Lesson, OwnedAdmin, chip, moment
+from kaanha.organizations.owned_admin import Lesson, OwnedAdmin, chip, moment, two_lines
 from kaanha.whatsapp.cloud_api import errors
 
 STATUS_COLORS = {
@@ -93,9 +93,9 @@ class BroadcastAdmin(SidePages, TrialPage, OwnedAdmin):
         for row in rows:
             row.funnel = funnels.get(row.dispatch_id, Funnel())
 
-    @display(description="Name", ordering="name", header=True)
-    def name_and_template(self, broadcast: Broadcast) -> list[str]:
-        return [broadcast.name, str(broadcast.template)]
+    @display(description="Name", ordering="name")
+    def name_and_template(self, broadcast: Broadcast) -> SafeString:
+        return two_lines(broadcast.name, str(broadcast.template))
 
     @display(description="Status", ordering="status")
     def status_chip(self, broadcast: Broadcast) -> SafeString:

@@ -19,7 +19,7 @@ from unfold.decorators import display
 from kaanha.lib.errors import Refusal
 from kaanha.messaging.counting import Funnel
 from kaanha.organizations.access import Area
-from kaanha.organizations.owned_admin import Lesson, OwnedAdmin, chip
+from kaanha.organizations.owned_admin import Lesson, OwnedAdmin, chip, two_lines
 from sequences import (
     counting,
     enrollment_admin,  # noqa: F401 - registers the pages of enrollments: Django looks for `admin` alone
@@ -90,9 +90,9 @@ class SequenceAdmin(StepsPages):
             row.unpublished = row.pk in newest and publishing.unpublished(row, newest[row.pk])
             row.held = row.pk in held
 
-    @display(description="Name", ordering="name", header=True)
-    def name_and_trigger(self, sequence: Any) -> list[str]:
-        return [sequence.name, started_by(sequence.in_force)]
+    @display(description="Name", ordering="name")
+    def name_and_trigger(self, sequence: Any) -> SafeString:
+        return two_lines(sequence.name, started_by(sequence.in_force))
 
     @display(description="Status", ordering="status")
     def status_chips(self, sequence: Any) -> SafeString:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from datetime import datetime
-from functools import cache, lru_cache, wraps
+from functools import lru_cache, wraps
 from typing import Any, ClassVar, NamedTuple, TypeVar
 
 from django.contrib import messages
@@ -30,19 +30,19 @@ from django.utils.functional import cached_property
 from django.utils.html import format_html
 from django.utils.http import urlencode
 from django.utils.safestring import SafeString
-from unfold.admin import ModelAdmin, checkbox
+from unfold.admin import ModelAdmin
 from unfold.contrib.filters.admin import DropdownFilter
 from unfold.decorators import display
 
 from kaanha.lib.errors import Refusal
-from kaanha.organizations import access, audit
+from kaanha.organizations import access, audit, list_rows
 from kaanha.organizations.access import Access, Area
 from kaanha.organizations.models import Organization
 
 View = TypeVar("View", bound=Callable[..., HttpResponse])
 
 CONFIRM = "kaanha/confirm.html"
-PLACE = "k-place"  # where a row's key stands in its checkbox
+LIST = "kaanha/list.html"
 STILL_ALL = frozenset({"p", "o", "e"})  # what an address may name although its list is whole: page, order, a mistake
 MAY_NOT = "Your role may look here, but not add anything: ask an owner or admin of the organization."
 
@@ -86,12 +86,6 @@ def two_lines(first: str, second: str) -> SafeString:
         first,
         format_html('<span class="block text-base-500">{}</span>', second) if second else "",
     )
-
-
-@cache
-def _checkbox() -> str:
-    """The box before a row, for the key PLACE: rendered for each row, they'd be a tenth of a list's time."""
-    return str(checkbox.render(ACTION_CHECKBOX_NAME, PLACE))
 
 
 class CappedPaginator(Paginator):
@@ -145,6 +139,7 @@ class OwnedAdmin(ModelAdmin):
     paginator = CappedPaginator
     show_full_result_count = False
     list_filter_submit = True
+    change_list_template = LIST
     list_per_page = 50
     show_facets = ShowFacets.NEVER  # each facet is a COUNT of its own
     # The changelist's own "delete selected" asks nobody about consequences.
@@ -261,7 +256,7 @@ class OwnedAdmin(ModelAdmin):
 
     @display(description=ModelAdmin.action_checkbox.short_description)
     def action_checkbox(self, obj: Model) -> str:
-        return SafeString(_checkbox().replace(PLACE, str(obj.pk)))
+        return list_rows.placed(list_rows.checkbox_cell(), obj)
 
     def lookup_allowed(self, lookup: str, value: Any, request: HttpRequest | None = None) -> bool:
         """What the filters offer, and nothing else of the columns: no patterns, and nothing that isn't shown."""
@@ -449,6 +444,7 @@ class SuperuserAdmin(ModelAdmin):
     paginator = CappedPaginator
     show_full_result_count = False
     list_filter_submit = True
+    change_list_template = LIST
     actions: Any = ()
 
 
