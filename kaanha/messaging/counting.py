@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import random
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
 
 from django.db import connection, transaction
 
@@ -55,6 +56,7 @@ class Funnel:
         return self.read / self.delivered if self.delivered else 0.0
 
 
+@cache
 def weight(status: str, *, accepted: bool) -> Vector:
     """How one row counts in each of COLUMNS but the first."""
     return (
@@ -76,29 +78,34 @@ class Difference:
     """What a batch of changes does to the counters, gathered per dispatch and written once."""
 
     def __init__(self) -> None:
-        self._sums: dict[int, list[int]] = defaultdict(lambda: [0] * len(COLUMNS))
+        # How many messages more count so: of a batch, many change in the same way.
+        self._more: Counter[tuple[int, Vector]] = Counter()
+        self._joined: Counter[int] = Counter()
 
     def joined(self, dispatch_id: int, rows: int) -> None:
         """`rows` new messages."""
-        self._sums[dispatch_id][0] += rows
+        self._joined[dispatch_id] += rows
 
     def changed(self, dispatch_id: int, before: Vector, after: Vector) -> None:
         """A message counted as `before` and now counts as `after`."""
         if before != after:
-            sums = self._sums[dispatch_id]
-            for place, (old, new) in enumerate(zip(before, after, strict=True), start=1):
-                sums[place] += new - old
+            self._more[dispatch_id, before] -= 1
+            self._more[dispatch_id, after] += 1
 
     def moved(self, source: int, target: int, counted: Vector) -> None:
         """A message of the dispatch `source`, counted as `counted`, now belongs to `target`."""
         for dispatch_id, sign in ((source, -1), (target, 1)):
-            for place, part in enumerate((1, *counted)):
-                self._sums[dispatch_id][place] += sign * part
+            self._joined[dispatch_id] += sign
+            self._more[dispatch_id, counted] += sign
 
     def write(self) -> None:
         """Add it to one slot of each dispatch, in id order. The last statement of a transaction."""
-        rows = [(key, random.randrange(DispatchCount.SLOTS), *sums) for key, sums in sorted(self._sums.items())]  # noqa: S311
-        rows = [row for row in rows if any(row[2:])]
+        sums = {dispatch_id: [rows] + [0] * (len(COLUMNS) - 1) for dispatch_id, rows in self._joined.items()}
+        for (dispatch_id, counted), more in self._more.items():
+            mine = sums.setdefault(dispatch_id, [0] * len(COLUMNS))
+            for place, part in enumerate(counted, start=1):
+                mine[place] += part * more
+        rows = [(key, random.randrange(DispatchCount.SLOTS), *each) for key, each in sorted(sums.items()) if any(each)]  # noqa: S311
         if rows:
             with connection.cursor() as cursor:
                 cursor.execute(_ADD, [list(column) for column in zip(*rows, strict=True)])

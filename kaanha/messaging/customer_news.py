@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from datetime import datetime
+from operator import attrgetter
 from typing import Any
 
 from django.db import connection
@@ -24,16 +25,18 @@ STAGES = {
     Kind.MESSAGE_READ: Status.READ,
     Kind.MESSAGE_FAILED: Status.FAILED,
 }
+_moments = attrgetter("accepted_at", "sent_at", "delivered_at", "read_at", "failed_at")
 
 
 def tell(rows: Collection[Row], before: Mapping[int, Row], *, now: datetime) -> None:
     """Note the stages that these rows have newly reached. One statement, three where somebody listens."""
-    reached = [(kind, row) for row in rows for kind in _reached(before[row.id], row)]
-    heard = Event.heard(*{kind for kind, _ in reached}) if reached else set()
+    moved = [row for row in rows if _moments(row) != _moments(before[row.id])]
+    heard = Event.heard(*STAGES) if moved else set()
     if not heard:
         return
     wanted = {kind for _, kind in heard}
-    described = _described([row.id for kind, row in reached if kind in wanted])
+    reached = [(kind, row) for row in moved for kind in _reached(before[row.id], row) if kind in wanted]
+    described = _described([row.id for _, row in reached]) if reached else {}
     Event.record_many(
         [
             (owner, str(kind), told | _stage(kind, row))

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import random
-from collections import defaultdict
+from collections import Counter
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -13,9 +14,9 @@ from django.db import connection, transaction
 
 from kaanha.messaging.models import Dispatch, QuarterCount, Status
 
-MINUTES = 15
+SECONDS = 15 * 60
 COLUMNS = ("sent", "delivered", "read", "replied", "failed")
-Place = tuple[int, datetime, int]  # the organization, the quarter's beginning, the error's code
+Place = tuple[int, int, int]  # the organization, the quarter (they are numbered from 1970 on), the error's code
 Counted = tuple[Place, tuple[int, ...]] | None
 
 
@@ -68,37 +69,45 @@ def counted(
     if at is None or kind == Dispatch.Kind.TEST:
         return None
     code = error_code if failed and error_code is not None else QuarterCount.NO_CODE
+    quarter = int(at.timestamp()) // SECONDS
+    return (organization_id, quarter, code), _weight(status, accepted=accepted_at is not None, replied=replied)
+
+
+@cache
+def _weight(status: str, *, accepted: bool, replied: bool) -> tuple[int, ...]:
+    """How a message counts in each of COLUMNS."""
     delivered = status in (Status.DELIVERED, Status.READ)
-    weight = (accepted_at is not None, delivered, status == Status.READ, replied, failed)
-    return (organization_id, quarter(at), code), tuple(map(int, weight))
-
-
-def quarter(at: datetime) -> datetime:
-    """The beginning of the quarter of an hour."""
-    at = at.astimezone(UTC)
-    return at.replace(minute=at.minute // MINUTES * MINUTES, second=0, microsecond=0)
+    return tuple(map(int, (accepted, delivered, status == Status.READ, replied, status == Status.FAILED)))
 
 
 class Difference:
     """What a batch of changes does to the counters, gathered per place and written once."""
 
     def __init__(self) -> None:
-        self._sums: dict[Place, list[int]] = defaultdict(lambda: [0] * len(COLUMNS))
+        # How many messages more count so: of a batch, many change in the same way.
+        self._more: Counter[tuple[Place, tuple[int, ...]]] = Counter()
 
     def changed(self, before: Counted, after: Counted) -> None:
         """A message counted as `before` and now counts as `after`."""
-        if before == after:
-            return
-        for counts, sign in ((before, -1), (after, 1)):
-            if counts is not None:
-                place, weight = counts
-                for column, part in enumerate(weight):
-                    self._sums[place][column] += sign * part
+        if before != after:
+            if before is not None:
+                self._more[before] -= 1
+            if after is not None:
+                self._more[after] += 1
 
     def write(self) -> None:
         """Add it to one slot of each place, in their order. After the dispatches' counters: the last statement."""
+        sums: dict[Place, list[int]] = {}
+        for (place, counted), more in self._more.items():
+            mine = sums.setdefault(place, [0] * len(COLUMNS))
+            for column, part in enumerate(counted):
+                mine[column] += part * more
         slot = random.randrange(QuarterCount.SLOTS)  # noqa: S311
-        rows = [(*place, slot, *sums) for place, sums in sorted(self._sums.items()) if any(sums)]
+        rows = [
+            (owner, datetime.fromtimestamp(quarter * SECONDS, UTC), code, slot, *each)
+            for (owner, quarter, code), each in sorted(sums.items())
+            if any(each)
+        ]
         if rows:
             with connection.cursor() as cursor:
                 cursor.execute(_ADD, [list(column) for column in zip(*rows, strict=True)])

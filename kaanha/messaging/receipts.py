@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -168,9 +168,11 @@ def _postpone(kept: list[UnmatchedReceipt], *, now: datetime) -> None:
 
 
 def _thaw(frozen: dict[str, Any]) -> Receipt:
-    return Receipt(**frozen | {"at": datetime.fromisoformat(frozen["at"]).astimezone(UTC)})
+    known = {name: value for name, value in frozen.items() if name in _RECEIPT}  # an earlier version kept more
+    return Receipt(**known | {"at": datetime.fromisoformat(frozen["at"]).astimezone(UTC)})
 
 
+_RECEIPT = frozenset(field.name for field in fields(Receipt))
 _FOUND = """
 SELECT m.id, m.wamid, a.app_id, n.phone_number_id FROM messaging_message m
 JOIN messaging_dispatch d ON d.id = m.dispatch_id

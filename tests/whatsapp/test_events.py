@@ -75,7 +75,6 @@ def test_metas_example_of_a_delivered_message():
                 callback_data="msg:01JD8Z7Q",
                 wa_id="15555550142",
                 user_id="US.1000000000000000042",
-                pricing={"billable": True, "pricing_model": "PMP", "type": "regular", "category": "marketing"},
             )
         ]
     )

@@ -38,7 +38,6 @@ class Receipt:
     error: Mapping[str, Any] | None = None
     wa_id: str | None = None
     user_id: str | None = None
-    pricing: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,7 +289,7 @@ def _messages(change: _Change) -> None:
 
 
 def _receipt(change: _Change, row: dict[str, Any]) -> None:
-    errors, pricing = row.get("errors"), row.get("pricing")
+    errors = row.get("errors")
     error = errors[0] if isinstance(errors, list) and errors else None
     wa_id = _wa_id(row.get("recipient_id"))
     user_id = _user_id(row.get("recipient_user_id"))
@@ -306,7 +305,6 @@ def _receipt(change: _Change, row: dict[str, Any]) -> None:
             fit(error) if isinstance(error, dict) else None,
             wa_id,
             user_id,
-            fit(pricing) if isinstance(pricing, dict) else None,
         )
     )
 
