@@ -110,6 +110,7 @@ INSTALLED_APPS = [
     "django.contrib.messages",
     "django.contrib.staticfiles",
     "django.contrib.postgres",
+    "django.forms",  # for the templates of its widgets
     "rest_framework",
     "drf_spectacular",
     "drf_spectacular_sidecar",
@@ -162,6 +163,9 @@ TEMPLATES = [
         },
     }
 ]
+
+# Widgets from the same templates as pages, so that kaanha/templates comes first for them, too.
+FORM_RENDERER = "django.forms.renderers.TemplatesSetting"
 
 STATIC_URL = "/static/"
 # Development serves static files straight from the packages; production from what collectstatic gathered.

@@ -289,13 +289,13 @@ def test_the_page_costs_the_same_however_many_sequences(stage, owner, django_ass
 
     fill(1)
     owner.get(page(asha))  # Django keeps the kinds of its log from here on
-    # session, user, membership, Django's permissions (2); the contact twice, its organization; tags (3);
+    # session, user, membership; the contact twice, its organization; tags (3);
     # enrollments, templates of their steps, until when they wait, steps that sent, their messages; refusals; planned
     # broadcasts, consent, and each of the timeline's eight kinds
-    with django_assert_num_queries(28):
+    with django_assert_num_queries(26):
         owner.get(page(asha))
     fill(4)
-    with django_assert_num_queries(28):
+    with django_assert_num_queries(26):
         owner.get(page(asha))
     with django_assert_num_queries(12):
         owner.get(page(asha, "timeline"))

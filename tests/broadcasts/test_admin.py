@@ -424,8 +424,8 @@ def test_the_list_costs_the_same_however_many_broadcasts(
             Broadcast.objects.filter(pk=broadcast.pk).update(status=Status.COMPLETED, dispatch=dispatch)
 
     rows(1)
-    # session, user, membership, Django's permissions (2); the broadcasts counted and read; their funnels
-    with django_assert_num_queries(8) as one:
+    # session, user, membership; the broadcasts counted and read; their funnels
+    with django_assert_num_queries(6) as one:
         owner.get(LIST)
     rows(5)
     with django_assert_max_num_queries(len(one)):

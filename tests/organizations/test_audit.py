@@ -365,8 +365,8 @@ def test_the_page_costs_the_same_however_many_lines(shop, django_assert_num_quer
     browser = signed_in(shop)
 
     def cost():
-        # session, user, membership; people, keys and actions of the filters; count, page; Django's two of permissions
-        with django_assert_num_queries(10) as queries:
+        # session, user, membership; people, keys and actions of the filters; count, page
+        with django_assert_num_queries(8) as queries:
             browser.get(LOG)
         assert all("LIMIT 10000" in one["sql"] for one in queries if "COUNT(*)" in one["sql"])
 

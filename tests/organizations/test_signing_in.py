@@ -332,8 +332,8 @@ def test_the_account_page_is_everybodys_own(django_assert_num_queries):
     user = person(role=Role.VIEWER)
     browser = browser_of(user)
     assert f'href="{ACCOUNT}"' in browser.get("/admin/").content.decode()
-    # session and user, memberships, second factor; Django's permissions, of the user and of groups
-    with django_assert_num_queries(6):
+    # session and user, memberships, second factor
+    with django_assert_num_queries(4):
         page = text(browser.get(ACCOUNT))
     assert user.email in page
     assert Client().get(ACCOUNT).url == f"{LOGIN}?next={ACCOUNT}"

@@ -169,16 +169,16 @@ def test_the_list_costs_the_same_however_many_people(stage, owner, series, djang
             stage.enroll(series, *(stage.contact() for _ in range(how_many)))
 
     fill(1)
-    # session, user, membership, Django's permissions (2); the sequence and its owner; the steps to filter by, with
+    # session, user, membership; the sequence and its owner; the steps to filter by, with
     # tags and templates; keys and rows; tags and templates of their steps, and until when they wait
-    with django_assert_num_queries(15):
+    with django_assert_num_queries(13):
         owner.get(f"{LIST}?sequence={series.pk}")
     fill(6)
     series.draft = [stage.delay("first", days=1), *series.draft]
     series.save()
     publishing.publish(series, now=stage.now)
     fill(6)
-    with django_assert_num_queries(15):
+    with django_assert_num_queries(13):
         owner.get(f"{LIST}?sequence={series.pk}")
 
 
@@ -357,21 +357,21 @@ def test_refusals_cost_the_same_however_many(stage, owner, series, django_assert
 
     address = f"{LIST}?sequence={series.pk}&refused=1"
     fill(1)
-    # session, user, membership; the sequence; counted, read, by reason; Django's permissions (2)
-    with django_assert_num_queries(9):
+    # session, user, membership; the sequence; counted, read, by reason
+    with django_assert_num_queries(7):
         owner.get(address)
     fill(5)
-    with django_assert_num_queries(9):
+    with django_assert_num_queries(7):
         owner.get(address)
 
 
 def test_a_way_costs_the_same_however_long_it_is(stage, owner, django_assert_num_queries):
     steps = [stage.message(f"m{number}", whenCapped="skip") for number in range(6)]
     (enrollment,) = stage.enroll(stage.active(*steps), stage.contact())
-    with django_assert_num_queries(13):
+    with django_assert_num_queries(11):
         owner.get(page(enrollment))
     for _ in range(5):
         stage.settle()
     assert len(owner.get(page(enrollment)).context["past"]) == 5
-    with django_assert_num_queries(13):
+    with django_assert_num_queries(11):
         owner.get(page(enrollment))
