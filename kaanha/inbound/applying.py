@@ -223,9 +223,8 @@ def _mark(parsed: Sequence[tuple[Body, Parsed]], *, now: datetime) -> None:
         for body, facts in parsed
         if facts.problems
     }
-    Callback.objects.filter(pk__in=[body.id for body, _ in parsed if body.id not in troubled]).update(
-        applied_at=now, leased_until=None, problems=None
-    )
+    with connection.cursor() as cursor:
+        cursor.execute(_MARK, [now, [body.id for body, _ in parsed if body.id not in troubled]])
     for key, problems in troubled.items():
         Callback.objects.filter(pk=key).update(applied_at=now, leased_until=None, problems=problems)
 
@@ -244,6 +243,7 @@ UPDATE inbound_callback c SET leased_until = %s
 FROM summed WHERE c.id = summed.id AND (summed.bytes <= %s OR summed.place = 1)
 RETURNING c.id, c.app_id, c.received_at, c.body
 """
+_MARK = "UPDATE inbound_callback SET applied_at = %s, leased_until = NULL, problems = NULL WHERE id = ANY(%s::bigint[])"
 _DROP = """
 DELETE FROM inbound_callback WHERE id IN (
   (SELECT id FROM inbound_callback WHERE applied_at < %s AND problems IS NULL ORDER BY applied_at LIMIT %s)
