@@ -10,6 +10,7 @@ from datetime import datetime
 
 from django.db import connection
 
+from kaanha.lib import cursors
 from kaanha.messaging import claiming
 from kaanha.messaging.policy import Addressee
 from sequences import locks, trees
@@ -82,7 +83,7 @@ def open_courses(now: datetime) -> dict[int, Course]:
 
 def claim(sequences: list[int], *, now: datetime, limit: int) -> list[Row]:
     share = -(-limit // len(sequences))
-    with connection.cursor() as cursor:
+    with cursors.for_many() as cursor:
         cursor.execute(_CLAIM, [sequences, now, share, limit])
         return [Row(*values) for values in cursor.fetchall()]
 
@@ -117,7 +118,7 @@ def _tag_test(node: Node) -> HasTag | None:
 
 def _tags(contacts: list[int], tags: Collection[int]) -> dict[int, dict[int, datetime]]:
     held: dict[int, dict[int, datetime]] = defaultdict(dict)
-    with connection.cursor() as cursor:
+    with cursors.for_many() as cursor:
         cursor.execute(_TAGS, [contacts, list(tags)])
         for contact, tag, at in cursor.fetchall():
             held[contact][tag] = at
@@ -127,7 +128,7 @@ def _tags(contacts: list[int], tags: Collection[int]) -> dict[int, dict[int, dat
 def _letters(enrollments: list[int]) -> tuple[dict[int, dict[str, Letter]], dict[int, set[str]]]:
     letters: dict[int, dict[str, Letter]] = defaultdict(dict)
     taken: dict[int, set[str]] = defaultdict(set)
-    with connection.cursor() as cursor:
+    with cursors.for_many() as cursor:
         cursor.execute(_RUNS, [enrollments])
         for enrollment, key, message, *fate in cursor.fetchall():
             taken[enrollment].add(key)

@@ -12,7 +12,7 @@ from django.db import connection, transaction
 from django.db.models import QuerySet
 
 from contacts.models import Contact, Tag
-from kaanha.lib import public_ids
+from kaanha.lib import cursors, public_ids
 from kaanha.lib.errors import Refusal
 from kaanha.organizations import audit
 from kaanha.webhooks.models import Event
@@ -142,7 +142,7 @@ def enter(wanted: str, parameters: dict[str, Any], *, now: datetime, tally: Tall
     the first delay counts. Contacts of another organization than the sequence's are left out. Four statements: they
     judge, enroll, record refusals and tell. The unique constraint decides between racers.
     """
-    with connection.cursor() as cursor:
+    with cursors.for_many() as cursor:
         cursor.execute(_JUDGE.format(wanted=wanted), parameters)
         judged = [_Judged(*values) for values in cursor.fetchall()]
         entering = [one for one in judged if not one.code]

@@ -21,7 +21,7 @@ from django.db.models import Q
 from contacts import consent
 from contacts.models import Contact
 from kaanha.inbound.models import Callback
-from kaanha.lib import phone
+from kaanha.lib import cursors, phone
 from kaanha.messaging import holding, inbox, receipts
 from kaanha.whatsapp import news
 from kaanha.whatsapp.cloud_api import events
@@ -206,7 +206,7 @@ def _known_by(preference: events.Preference) -> Q:
 
 
 def _claim(*, now: datetime, limit: int) -> list[Body]:
-    with transaction.atomic(), connection.cursor() as cursor:
+    with transaction.atomic(), cursors.for_many() as cursor:
         cursor.execute(_CLAIM, [now, limit, now + settings.CALLBACK_LEASE, BATCH_BYTES])
         return [Body(key, app, at, bytes(raw)) for key, app, at, raw in sorted(cursor.fetchall())]
 

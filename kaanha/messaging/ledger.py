@@ -10,8 +10,8 @@ from functools import cache
 from operator import attrgetter
 
 from django.db import connection, transaction
-from psycopg.types.datetime import TimestamptzLoader
 
+from kaanha.lib import cursors
 from kaanha.messaging import caps, counting, customer_news, policy, quarters, step_news
 from kaanha.messaging.fates import Row
 from kaanha.messaging.models import RECEIVED, WAITING, Status
@@ -59,9 +59,7 @@ def changing(ids: Collection[int], *, now: datetime, skip_locked: bool = False) 
 
 def _locked(ids: Collection[int], *, skip_locked: bool) -> tuple[dict[int, Row], dict[int, Row]]:
     """The rows twice: to be changed, and to be compared with."""
-    with connection.cursor() as cursor:
-        # psycopg reads moments in C, Django in Python; each row has nine.
-        cursor.adapters.register_loader("timestamptz", TimestamptzLoader)
+    with cursors.for_many() as cursor:
         cursor.execute(_SELECT + (" SKIP LOCKED" if skip_locked else ""), [list(ids)])
         found = cursor.fetchall()
     return {values[0]: Row(*values) for values in found}, {values[0]: Row(*values) for values in found}
