@@ -64,6 +64,7 @@ class ImportAdmin(ReadOnlyAdmin):
     empty = Lesson(
         "No imports yet",
         "Upload a CSV file of contacts. Here you see afterwards what became of each of its rows.",
+        adds="Import contacts",
     )
     addable = True
     list_display = ("file_name", "standing", "started", "total", "created", "updated", "unchanged", "rejected", "by")

@@ -11,7 +11,7 @@ from django.urls import reverse
 
 from kaanha.messaging.counting import Funnel
 from sequences import running, seeing
-from sequences.models import Revision, Sequence, Step
+from sequences.models import Revision, Sequence
 from sequences.seeing import StepView
 from sequences.trees import Kind
 
@@ -51,7 +51,7 @@ def by_step(sequence: Sequence, revision: Revision) -> Mapping[str, Counts]:
 def counts(sequence: Sequence, view: StepView) -> Counts:
     """What stands at the step."""
     funnel = view.funnel
-    sent = _funnel(view.step, funnel) if funnel is not None and funnel.total else []
+    sent = _funnel(view, funnel) if funnel is not None and funnel.total else []
     return Counts(_numbers(sequence, view), sent, _held(view))
 
 
@@ -67,27 +67,28 @@ def _numbers(sequence: Sequence, view: StepView) -> list[Number]:
         ways = [Number(passage.passed, "passed")]
     if kind == Kind.MESSAGE:
         ways += [
-            Number(passage.skipped, "skipped", _messages_url(view.step, "skipped") if passage.skipped else ""),
+            Number(passage.skipped, "skipped", _messages_url(view, "skipped") if passage.skipped else ""),
             Number(passage.failed, "failed", bad=passage.failed > 0),
         ]
     seldom = [Number(passage.unconfirmed, "unconfirmed"), Number(passage.left, "left here")]
     return [waiting, *ways, *(number for number in seldom if number.count)]
 
 
-def _funnel(step: Step, funnel: Funnel) -> list[Number]:
-    url = _messages_url(step)
+def _funnel(view: StepView, funnel: Funnel) -> list[Number]:
+    url = _messages_url(view)
     delivered = f"delivered{_rate(funnel.delivered, funnel.dispatched)}"
     return [
         Number(funnel.dispatched, "sent", url),
         Number(funnel.delivered, delivered, url),
-        Number(funnel.read, f"read{_rate(funnel.read, funnel.delivered)}", _messages_url(step, "read")),
-        Number(funnel.failed, "failed", _messages_url(step, "failed"), bad=funnel.failed > 0),
+        Number(funnel.read, f"read{_rate(funnel.read, funnel.delivered)}", _messages_url(view, "read")),
+        Number(funnel.failed, "failed", _messages_url(view, "failed"), bad=funnel.failed > 0),
     ]
 
 
-def _messages_url(step: Step, status: str = "") -> str:
-    """The list of the step's messages, where the skipped say why."""
-    url = f"{reverse('admin:messaging_message_changelist')}?dispatch={step.dispatch_id}"
+def _messages_url(view: StepView, status: str = "") -> str:
+    """The list of the step's messages, of all revisions as they are counted, where the skipped say why."""
+    dispatches = ",".join(map(str, view.dispatches))
+    url = f"{reverse('admin:messaging_message_changelist')}?dispatch={dispatches}"
     return f"{url}&status__exact={status}" if status else url
 
 

@@ -5,10 +5,11 @@ import re
 import pytest
 from django.contrib import admin
 
+from kaanha.organizations import audit
 from kaanha.organizations.models import Role
 from kaanha.organizations.owned_admin import MAY_NOT, OwnedAdmin
-from tests.factories import ContactFactory, OrganizationFactory, TagFactory
-from tests.people import signed_in
+from tests.factories import ContactFactory, EndpointFactory, OrganizationFactory, TagFactory
+from tests.people import signed_in, text
 
 pytestmark = pytest.mark.django_db
 OWNED = {f"{page.opts.label_lower}": page for page in admin.site._registry.values() if isinstance(page, OwnedAdmin)}
@@ -96,3 +97,17 @@ def test_the_path_above_a_page_names_nothing_twice():
 
 def test_every_list_has_its_lesson():
     assert {name for name, page in OWNED.items() if page.empty is None} == {"organizations.organization"}
+
+
+def test_lists_count_what_people_call_it():
+    shop = OrganizationFactory()
+    owner = signed_in(shop)
+    EndpointFactory.create_batch(2, organization=shop)
+    for name in ("one", "other"):
+        audit.record("webhook.changed", shop, what=name)
+
+    webhooks, log = (text(owner.get(f"/admin/{page}/")) for page in ("webhooks/endpoint", "organizations/auditentry"))
+
+    assert "2 webhooks" in webhooks
+    assert "ndpoints" not in webhooks
+    assert "2 audit entries" in log

@@ -24,6 +24,7 @@ KINDS: dict[str, str] = {
     Dispatch.Kind.TEST: "this test",
 }
 DIGITS = 10  # a code of Meta's fits an integer column
+DISPATCHES = 50  # of one step, as a list shows them together
 
 STATUS_COLORS = {
     Status.QUEUED: "info",
@@ -43,13 +44,20 @@ def failure_code(rows: Any, code: str) -> Any:
     return rows.standing(Status.FAILED).filter(error_code=known)
 
 
+def _named(dispatches: str) -> list[int]:
+    return [int(key) for key in dispatches.split(",")[:DISPATCHES]]
+
+
 class DispatchFilter(GivenFilter):
     title = "what sent it"
     parameter_name = "dispatch"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
         dispatch = model_admin.given(request).get("dispatch")
-        return [(str(dispatch.pk), KINDS[dispatch.kind])] if dispatch else []
+        return [(request.GET["dispatch"], KINDS[dispatch.kind])] if dispatch else []
+
+    def queryset(self, request: HttpRequest, rows: QuerySet[Message]) -> QuerySet[Message]:
+        return rows.filter(dispatch__in=_named(self.value())) if self.value() else rows
 
 
 class ContactFilter(GivenFilter):
@@ -90,7 +98,8 @@ class ReasonFilter(ChoicesDropdownFilter):
 class MessageAdmin(SubjectAdmin):
     """The ledger is never listed as a whole: `dispatch` or `contact` says whose messages are meant.
 
-    Both orders follow an index: (dispatch, contact) for recipients, (contact, id) for one person's messages.
+    Both orders follow an index: (dispatch, contact) for recipients, (contact, id) for one person's messages. A step
+    that was changed has several dispatches: `dispatch` then names them by commas.
     """
 
     area = Area.CAMPAIGNS
@@ -118,7 +127,14 @@ class MessageAdmin(SubjectAdmin):
     )  # fmt: skip
 
     def get_ordering(self, request: HttpRequest) -> list[str]:
-        return ["contact_id"] if "dispatch" in request.GET else ["-id"]
+        if "dispatch" not in request.GET:
+            return ["-id"]
+        return ["dispatch_id", "contact_id"] if "," in request.GET["dispatch"] else ["contact_id"]
+
+    def _subject(self, request: HttpRequest, name: str, key: str) -> Any:
+        """The first one of those that the address names, each of which must be the organization's."""
+        first, *_ = [super(MessageAdmin, self)._subject(request, name, one) for one in key.split(",")[:DISPATCHES]]
+        return first
 
     @display(description="Recipient")
     def recipient(self, message: Message) -> str:

@@ -101,6 +101,7 @@ class AuditEntryAdmin(ReadOnlyAdmin):
         "come by themselves.",
     )
     list_display = ("when", "who", "what", "on", "more")
+    several = "audit entries"
     list_display_links = ("when",)
     sortable_by: Any = ()  # any other order would sort a million lines
     ordering = ("-at", "-id")

@@ -129,6 +129,9 @@ class OwnedAdmin(ModelAdmin):
     deletable: ClassVar[bool] = False
     needs_owner: ClassVar[bool] = True
     empty: ClassVar[Lesson | None] = None
+    # What one row and several are called where they are counted, where the model's names don't fit.
+    one: ClassVar[str] = ""
+    several: ClassVar[str] = ""
     # What an address has to name, for lists that are never shown as a whole: the parameter, and whose row it is.
     subjects: ClassVar[dict[str, type[Model]]] = {}
     # What saving a row is called in the audit log, which then names the fields; nothing where it isn't noted.
@@ -288,7 +291,7 @@ class OwnedAdmin(ModelAdmin):
         """What is said where nothing is listed: that filters or a search leave nothing, or the list's lesson."""
         named = {name: request.GET[name] for name in self.subjects if name in request.GET}
         if request.GET.keys() - STILL_ALL - named.keys():
-            says = f"No {self.opts.verbose_name_plural} match what you searched for or filtered by."
+            says = f"No {self.several or self.opts.verbose_name_plural} match what you searched for or filtered by."
             return Emptiness("Nothing matches", [says], [("Show all", f"?{urlencode(named)}")])
         if self.empty is None:
             return None
@@ -302,7 +305,7 @@ class OwnedAdmin(ModelAdmin):
         links = [(words, reverse(page))] if may else []
         if self.has_add_permission(request):
             adds = self.empty.adds if self.empty else ""
-            links.append((adds or f"Add {self.opts.verbose_name}", self.url("add")))
+            links.append((adds or f"Add {self.one or self.opts.verbose_name}", self.url("add")))
         return links
 
     def complete(self, request: HttpRequest, rows: list[Any]) -> None:

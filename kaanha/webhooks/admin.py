@@ -102,6 +102,7 @@ class EndpointAdmin(OwnedAdmin):
         "answers. Enter its address, and choose the events.",
         adds="Add a webhook",
     )
+    one = "webhook"
     audited = "webhook.changed"
     form = EndpointForm
     list_display = ("name", "listens_to", "state", "created")

@@ -107,6 +107,9 @@ class Endpoint(OwnedModel):
 
     objects: ClassVar[EndpointQuerySet] = EndpointQuerySet.as_manager()  # type: ignore[assignment]
 
+    class Meta:
+        verbose_name_plural = "webhooks"  # the title of their list
+
     def __str__(self) -> str:
         return self.description or self.url
 

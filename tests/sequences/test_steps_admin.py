@@ -1,6 +1,7 @@
 """The draft in the admin: a tree of steps, made and changed by hand, whoever else works on it."""
 
 import re
+from dataclasses import replace
 
 import pytest
 from django.contrib.admin.models import LogEntry
@@ -8,12 +9,15 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
+from kaanha.messaging.counting import Funnel
 from kaanha.organizations.models import Role
-from sequences import drafting, enrolling, publishing
-from sequences.models import Sequence, Source, Status
+from sequences import drafting, enrolling, publishing, seeing, step_numbers
+from sequences.models import Sequence, Source, Status, Step
 from sequences.tree_reading import MAX_DEPTH
 from tests.factories import (
     ContactFactory,
+    DispatchFactory,
+    MessageFactory,
     OrganizationFactory,
     PhoneNumberFactory,
     SequenceFactory,
@@ -650,6 +654,31 @@ def test_published_steps_show_their_numbers_and_what_is_not_published_says_so(ow
     ]
     assert context["taken_out"] == 2
     assert [(label, count) for label, count, _ in context["tiles"]][:2] == [("Enrolled", 1), ("Inside", 1)]
+
+
+def test_the_numbers_of_a_changed_step_lead_to_the_messages_of_all_its_revisions(owner, draft, template, shop):
+    sequence = publish(draft(message("a", template)))
+    first = Step.objects.get(dispatch__isnull=False).dispatch
+    other = TemplateFactory(organization=shop, account=template.account, name="other", components=GREETING)
+    sequence.draft = [message("a", other)]
+    sequence.save()
+    publishing.publish(sequence, now=timezone.now())
+    second = Step.objects.exclude(dispatch=first).get().dispatch
+    for dispatch, name in ((first, "Asha"), (second, "Ravi")):
+        contact = ContactFactory(organization=shop, name=name)
+        MessageFactory(organization=shop, contact=contact, dispatch=dispatch, template=template)
+
+    [view] = seeing.steps(sequence, sequence.revision)
+    answer = owner.get("/admin/messaging/message/", {"dispatch": ",".join(map(str, view.dispatches))})
+    alone = owner.get("/admin/messaging/message/", {"dispatch": second.pk})
+
+    assert view.dispatches == [second.pk, first.pk]
+    [sent, *_] = step_numbers.counts(sequence, replace(view, funnel=Funnel(total=3, dispatched=2))).funnel
+    assert (sent.count, sent.link) == (2, f"/admin/messaging/message/?dispatch={second.pk},{first.pk}")
+    assert [str(row.contact) for row in answer.context["cl"].result_list] == ["Asha", "Ravi"]
+    assert [str(row.contact) for row in alone.context["cl"].result_list] == ["Ravi"]
+    for nobodys in (f"{second.pk},{DispatchFactory().pk}", f"{second.pk},", f"{second.pk},x"):
+        assert owner.get("/admin/messaging/message/", {"dispatch": nobodys}).status_code == 404
 
 
 def test_new_numbers_go_to_the_steps_that_are_shown(owner, draft, template):
