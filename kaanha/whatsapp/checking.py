@@ -8,12 +8,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 
+from django.utils.timezone import localtime
+
 from kaanha.lib.errors import Refusal
 from kaanha.whatsapp.asking import asking, graph
 from kaanha.whatsapp.cloud_api.graph import Graph
 from kaanha.whatsapp.models import BusinessAccount
 
 AT_MOST = timedelta(seconds=20)  # for all questions: somebody waits
+AWAY = ("meta_unreachable", "not_meta")  # then nothing is known of what was asked about
 NEEDED = ("whatsapp_business_management", "whatsapp_business_messaging")
 
 
@@ -32,7 +35,7 @@ def check(account: BusinessAccount) -> list[Answer]:
     found: list[Answer] = []
     for title, ask in QUESTIONS:
         found.append(_answer(title, ask, meta, account))
-        if not found[-1].ok and title in FIRST:
+        if not found[-1].ok and (title in FIRST or found[-1].title != title):
             break
     return [*found, callbacks(account)]
 
@@ -41,7 +44,7 @@ def callbacks(account: BusinessAccount) -> Answer:
     """Whether Meta posts to us. Callbacks are kept for seven days."""
     last = account.app.callbacks.order_by("-pk").values_list("received_at", flat=True).first()
     if last is not None:
-        return Answer("Callbacks", True, f"The last one of the app came on {last:%-d %b %Y, %H:%M} UTC.")
+        return Answer("Callbacks", True, f"The last one of the app came on {localtime(last):%-d %b %Y, %H:%M %Z}.")
     words = (
         "None has come in the last seven days. Enter the callback URL and the verify token at Meta, subscribe to the "
         "field “messages”, and check that Meta can reach the address from outside."
@@ -54,7 +57,7 @@ def _answer(title: str, ask: Callable[[Graph, BusinessAccount], str], meta: Grap
         with asking(f"WhatsApp account {account.waba_id}"):
             return Answer(title, True, ask(meta, account))
     except Refusal as refusal:
-        return Answer(title, False, str(refusal))
+        return Answer("Meta" if refusal.code in AWAY else title, False, str(refusal))
 
 
 def _token(meta: Graph, account: BusinessAccount) -> str:

@@ -1,5 +1,7 @@
 """*Test connection*: each fault is told as what it is, and the page that shows it."""
 
+from datetime import UTC, datetime
+
 import pytest
 from django.utils import timezone
 
@@ -37,7 +39,15 @@ def test_what_works_is_said_to(account, cloud_api, monkeypatch):
     assert [(answer.title, answer.ok) for answer in answers] == [(title, True) for title in TITLES]
 
 
-def test_each_fault_is_told_as_what_it_is(account, cloud_api, monkeypatch):
+def test_the_last_callback_is_told_in_the_time_of_whoever_reads(account):
+    at = datetime(2026, 3, 1, 20, 0, tzinfo=UTC)
+    Callback.objects.create(app=account.app, body=b"{}", received_at=at)
+
+    with timezone.override("Asia/Kolkata"):
+        assert checking.callbacks(account).sentence == "The last one of the app came on 2 Mar 2026, 01:30 IST."
+
+
+def test_each_fault_is_told_as_what_it_is(account, cloud_api, monkeypatch, settings):
     assert wrong(account)["Callbacks"].startswith("None has come in the last seven days.")
 
     monkeypatch.setattr(Graph, "subscribed_apps", lambda *_: [])
@@ -61,6 +71,10 @@ def test_each_fault_is_told_as_what_it_is(account, cloud_api, monkeypatch):
 
     account.access_token = "another"
     assert "doesn't accept the access token" in wrong(account)["Access token"]
+
+    settings.WHATSAPP_API_URL = "http://127.0.0.1:1/v25.0"
+    assert wrong(account)["Meta"].startswith("Meta can't be reached at http://127.0.0.1:1/v25.0")
+    assert list(wrong(account)) == ["Meta", "Callbacks"]
 
 
 def test_the_page_shows_what_to_enter_again_and_what_is_wrong(account, cloud_api):
