@@ -24,7 +24,7 @@ from unfold.admin import checkbox
 from unfold.templatetags.unfold_list import CHECKBOX_CLASSES, LINK_CLASSES, ROW_CLASSES
 from unfold.utils import display_for_field, display_for_value
 
-PLACE = "kPlace"  # of a row's key: a word that is one in an address, in HTML and in JavaScript
+PLACE = "kPlace"  # of a row's key: a word that stays as it is in an address and in HTML
 DATED = (models.DateField, models.TimeField, models.ForeignKey)
 
 
@@ -88,10 +88,10 @@ def _links(changes: ChangeList) -> dict[str, str]:
 
 
 def _acts(actions: list[Any]) -> str:
-    """The menu at the end of a row."""
+    """The links at the end of a row."""
     if not actions:
         return ""
-    return render_to_string("unfold/helpers/actions_row.html", {"actions": actions, "instance_pk": PLACE})
+    return render_to_string("kaanha/list_acts.html", {"actions": actions, "place": PLACE})
 
 
 def _cell(changes: ChangeList, row: models.Model, column: Column, link: str | None) -> str:
