@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, ParamSpec, TypeVar
 
+import uvloop
 from django.conf import settings
 from django.db import Error as DatabaseTrouble
 from django.db import close_old_connections, connections
@@ -39,7 +40,7 @@ SLICE = timedelta(seconds=10)
 BATCH = 100  # rows a claim takes at most
 UNSETTLED = 300  # rows a process may have claimed and not settled
 LATEST_START = timedelta(seconds=1)  # a row that couldn't start by then goes back
-SETTLE_ROWS, SETTLE_SECONDS = 100, 0.2
+SETTLE_ROWS, SETTLE_SECONDS = 50, 0.1
 LIVE_SECONDS = 0.5  # how long the list of live dispatches is believed
 IDLE = 0.05  # seconds between two looks while there is nothing to take
 GATHER = 0.05  # seconds of the rate that make a claim worth while
@@ -80,6 +81,7 @@ class _Slice:
     ending: bool = False
     told: dict[str, int] = field(default_factory=lambda: {"sent": 0, "skipped": 0, "deferred": 0})
     more: asyncio.Event = field(default_factory=asyncio.Event)
+    freed: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def work(self, until: datetime) -> dict[str, int]:
         """Send until `until` or until nothing is left. Requests still out then are settled in the background."""
@@ -113,14 +115,16 @@ class _Slice:
 
     async def _step(self) -> bool:
         """Take what the pace allows and start it; False when there is nothing left to do."""
-        room = min(BATCH, self.engine.room(), self.engine.share() - self.open)
-        if room <= 0:
-            await asyncio.sleep(IDLE)
+        share = self.engine.share()
+        room = min(BATCH, self.engine.room(), share - self.open)
+        least = max(1, min(int(self.pace.rate * GATHER), share // 4))
+        if room <= 0 or (room < least and self.open):
+            await self._settled_or_idle()
             return True
         await self._refresh_live()
         if not self.live:
             return await self._wait_for_posts()
-        permits, pause = await self.pace.take(room, least=max(1, int(self.pace.rate * GATHER)))
+        permits, pause = await self.pace.take(room, least=least)
         if not permits:
             await asyncio.sleep(pause)
             return True
@@ -164,6 +168,12 @@ class _Slice:
             return await self._wait_for_posts()
         return True
 
+    async def _settled_or_idle(self) -> None:
+        """Wait until rows of this number are settled, or for a moment: other numbers' make room, too."""
+        self.freed.clear()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self.freed.wait(), IDLE)
+
     async def _wait_for_posts(self) -> bool:
         """Nothing to take right now: go on only while requests are out, whose refusals may bring rows back."""
         if not self.posting and not self.results:
@@ -196,7 +206,7 @@ class _Slice:
             return Unknown(f"{type(error).__name__}: {error}")
 
     async def _settle_always(self) -> None:
-        """Write down what came back, every hundred results or 200 ms, until the end and everything is written."""
+        """Write down what came back, every fifty results or 100 ms, until the end and everything is written."""
         while not self.ending or self.results:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self.more.wait(), SETTLE_SECONDS)
@@ -244,6 +254,8 @@ class _Slice:
     def _opened(self, rows: int) -> None:
         self.open += rows
         self.engine.unsettled += rows
+        if rows < 0:
+            self.freed.set()
 
 
 class _Engine:
@@ -257,7 +269,7 @@ class _Engine:
         self.holder = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
         self._claims = ThreadPoolExecutor(2, thread_name_prefix="claims")
         self._settles = ThreadPoolExecutor(1, thread_name_prefix="settles")
-        self._loop = asyncio.new_event_loop()
+        self._loop = uvloop.new_event_loop()
         self._sender: Sender | None = None
         self._redis = Redis.from_url(settings.REDIS_URL, socket_timeout=1, socket_connect_timeout=1)
         self._endings: set[asyncio.Task[None]] = set()
