@@ -11,7 +11,7 @@ from django.db import connection
 from django.db.models import Sum
 
 from kaanha.organizations.models import Organization
-from sequences.models import EnrollmentStatus, Outcome, Sequence, SequenceCount, StepCount
+from sequences.models import Enrollment, EnrollmentStatus, Outcome, Sequence, SequenceCount, StepCount
 
 PEOPLE = ("enrolled", "completed", "exited")
 # What became of those who came to a step. Each counts in `arrived` and, once they went on, in one of the others.
@@ -89,18 +89,24 @@ def people(sequences: Iterable[int]) -> dict[int, People]:
     return {key: found.get(key, People()) for key in keys}
 
 
-def known_total(organization: Organization, *, sequence: Sequence | None, status: str | None) -> int | None:
-    """How many people of the organization, or of one sequence, are in a status; None where the counters don't know.
+def known_total(organization: Organization, *, sequence: Sequence | None, status: str | None) -> int:
+    """How many people of the organization, or of one sequence, are in a status, or ever were in any.
 
-    One query, whatever their number.
+    One query, whatever their number; of those inside a second one, which counts who is paused.
     """
-    rows = SequenceCount.objects.filter(sequence__organization=organization)
-    if sequence is not None:
-        rows = rows.filter(sequence=sequence)
-    sums = rows.aggregate(**{what: Sum(what, default=0) for what in PEOPLE})
+    where = {"sequence__organization": organization} if sequence is None else {"sequence": sequence}
+    sums = SequenceCount.objects.filter(**where).aggregate(**{what: Sum(what, default=0) for what in PEOPLE})
     told = People(**{what: int(count) for what, count in sums.items()})
-    ended = {EnrollmentStatus.COMPLETED: told.completed, EnrollmentStatus.EXITED: told.exited}
-    return told.enrolled if status is None else ended.get(EnrollmentStatus(status))
+    match status:
+        case None:
+            return told.enrolled
+        case EnrollmentStatus.COMPLETED:
+            return told.completed
+        case EnrollmentStatus.EXITED:
+            return told.exited
+    # Few are paused, and an index knows them; the others who are inside may be a million.
+    paused = Enrollment.objects.filter(**where, status=EnrollmentStatus.PAUSED).count()
+    return paused if status == EnrollmentStatus.PAUSED else told.inside - paused
 
 
 def passages(steps: Iterable[int]) -> dict[int, Passage]:
