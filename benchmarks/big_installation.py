@@ -57,7 +57,7 @@ def fill(size: Size) -> Subjects:
     """Both organizations, the small one first: its rows lie where a scan from the newest comes last."""
     _execute("SELECT setseed(0.5)")
     _execute("SET session_replication_role = replica")
-    with _indexed_afterward():
+    with indexed_afterward():
         _fill("Neighbor", size.smaller())
         subjects = _fill("Benchmark", size)
     _execute("RESET session_replication_role")
@@ -234,7 +234,7 @@ def _deliveries(owner: Organization, size: Size) -> Endpoint:
 
 
 @contextmanager
-def _indexed_afterward() -> Iterator[None]:
+def indexed_afterward() -> Iterator[None]:
     """Without the ledger's indexes but those of its constraints, which come back at the end."""
     from django.db import connection
 

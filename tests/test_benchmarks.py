@@ -1,8 +1,9 @@
 """The arithmetic of the benchmark: what decides, and what is kept. Nothing here is measured."""
 
 import json
+from xml.etree import ElementTree
 
-from benchmarks import reporting
+from benchmarks import plot, reporting
 from benchmarks.measuring import Cost, in_turns
 from benchmarks.reporting import Bound, Row, bounded, compared
 from benchmarks.run import CHECKOUT, PARTS
@@ -98,3 +99,14 @@ def test_every_part_has_its_module_and_stands_in_the_readme():
 
     assert {part.module for part in PARTS.values()} == modules
     assert [name for name in PARTS if f"| `{name}` |" not in readme] == []
+
+
+def test_curves_are_drawn_within_their_panels():
+    curves = {"claim": {10_000: 0.5, 100_000: 0.5, 1_000_000: 5.0}, "page": {10_000: 10.0}}
+
+    svg = ElementTree.fromstring(plot.drawn({"CPU": curves, "time": curves}, below="messages"))  # noqa: S314
+
+    assert (svg.get("width"), svg.get("height")) == ("720", "600")
+    lines = [one.get("points") for one in svg.iter("{http://www.w3.org/2000/svg}polyline")]
+    # Sizes 10⁴ to 10⁶ from the left to the right, values 0.1 to 10 from the bottom to the top.
+    assert lines == ["60.0,176.6 295.0,176.6 530.0,71.6", "60.0,40.0"] * 2

@@ -19,7 +19,7 @@ from benchmarks.reporting import Bound, Detail, Row, bounded
 from benchmarks.scale import Scale
 from benchmarks.store import Store, execute, opened, tagged
 from broadcasts import launch
-from broadcasts.models import Broadcast
+from broadcasts.models import Broadcast, Status
 from kaanha.inbound import applying
 from kaanha.inbound.models import Callback
 from kaanha.messaging import claiming, settling
@@ -36,23 +36,40 @@ DISK = Bound("≤", 2, "kB of disk")
 def measure(scale: Scale) -> Iterator[Row]:
     """One broadcast to a tenth of the sends, stage by stage; then what is left of it on the disk."""
     people = scale.sends // 10
-    store = opened(people, body="There is news for you in the shop.")
-    broadcast = Broadcast.objects.create(
-        organization=store.owner, name="News", template=store.template, phone_number=store.number
-    )
-    broadcast.tags.add(tagged(store, "Everybody", people))
-    now, sent = timezone.now(), list[Envelope]()
-    launch.send(broadcast, now=now)
+    run = Run(opened(people, body="There is news for you in the shop."), people)
     empty = _disk()
-    yield _stage("launch", people, lambda: launch.start_queued(now=now))
-    yield _stage("claim and settle", people, lambda: sent.extend(_send(store)))
-    if len(sent) != people:
-        raise SystemExit(f"{len(sent):,} messages were sent instead of {people:,}.")
-    for status in ("sent", "delivered", "read"):
-        bodies = [_body(store, part, status, now) for part in _parts(sent, TOGETHER)]
-        yield _stage(f"callbacks: {status}", people, partial(_hear, store, bodies))
+    for name, act in run.stages():
+        yield _stage(name, people, act)
     kilobytes = (_disk() - empty) / people / 1024
     yield bounded("left on the disk", [kilobytes], DISK, costs=[Cost(1, 0)], units=people)
+
+
+class Run:
+    """A broadcast to so many of a store's contacts, on its way from its launch to *read*."""
+
+    def __init__(self, store: Store, people: int) -> None:
+        self.store, self.people, self.now = store, people, timezone.now()
+        self.sent: list[Envelope] = []
+        self.broadcast = Broadcast.objects.create(
+            organization=store.owner, name="News", template=store.template, phone_number=store.number
+        )
+        self.broadcast.tags.add(tagged(store, f"Everybody {self.now}", people))
+        launch.send(self.broadcast, now=self.now)
+
+    def stages(self) -> Iterator[tuple[str, Callable[[], object]]]:
+        """Each stage with what does it, to be done before the next is asked for."""
+        yield "launch", lambda: launch.start_queued(now=self.now)
+        yield "claim and settle", lambda: self.sent.extend(_send(self.store))
+        if len(self.sent) != self.people:
+            raise SystemExit(f"{len(self.sent):,} messages were sent instead of {self.people:,}.")
+        for status in ("sent", "delivered", "read"):
+            bodies = [_body(self.store, part, status, self.now) for part in _parts(self.sent, TOGETHER)]
+            yield f"callbacks: {status}", partial(_hear, self.store, bodies)
+
+    def end(self) -> None:
+        """Let the next broadcast begin, and its people have marketing again."""
+        Broadcast.objects.filter(pk=self.broadcast.pk).update(status=Status.COMPLETED)
+        execute("TRUNCATE messaging_marketingcap, inbound_callback")
 
 
 def _stage(name: str, people: int, act: Callable[[], object]) -> Row:

@@ -40,7 +40,7 @@ SLICE = timedelta(seconds=10)
 BATCH = 100  # rows a claim takes at most
 UNSETTLED = 300  # rows a process may have claimed and not settled
 LATEST_START = timedelta(seconds=1)  # a row that couldn't start by then goes back
-SETTLE_ROWS, SETTLE_SECONDS = 50, 0.1
+SETTLE_ROWS, SETTLE_SECONDS = 50, 0.2
 LIVE_SECONDS = 0.5  # how long the list of live dispatches is believed
 IDLE = 0.05  # seconds between two looks while there is nothing to take
 GATHER = 0.05  # seconds of the rate that make a claim worth while
@@ -206,7 +206,7 @@ class _Slice:
             return Unknown(f"{type(error).__name__}: {error}")
 
     async def _settle_always(self) -> None:
-        """Write down what came back, every fifty results or 100 ms, until the end and everything is written."""
+        """Write down what came back, every fifty results or 200 ms, until the end and everything is written."""
         while not self.ending or self.results:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self.more.wait(), SETTLE_SECONDS)
