@@ -11,7 +11,7 @@ import argparse
 import json
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from benchmarks.store import Store
 
 CHECKOUT = Path(__file__).resolve().parent.parent
+RESULTS, DRAWING = CHECKOUT / "benchmarks/results/growth.json", CHECKOUT / "docs/growth.svg"
 PEOPLE = 10_000  # who get each broadcast
 ROUNDS = 2
 REQUESTS = 15  # for each page
@@ -35,8 +36,8 @@ STAGES, PAGES = "CPU of a message, ours and PostgreSQL's, in ms", "median of a p
 Told = dict[str, dict[str, dict[int, float]]]
 
 
-def measure(most: int) -> Told:
-    """Fill the ledger tenfold again and again up to `most`, and see what the same costs each time."""
+def measure(most: int) -> Iterator[Told]:
+    """Fill the ledger tenfold again and again up to `most`; each time, what the same costs by now."""
     from benchmarks.doors import person, program
     from benchmarks.store import opened
 
@@ -52,8 +53,8 @@ def measure(most: int) -> Told:
         for name, milliseconds in _pages(doors).items():
             told[PAGES].setdefault(name, {})[size] = milliseconds
         print(f"{size:,}", {name: values[size] for part in told.values() for name, values in part.items()})  # noqa: T201
+        yield told
         size *= 10
-    return told
 
 
 def _fill(store: Store, full: int, size: int) -> None:
@@ -92,7 +93,7 @@ def _pages(doors: dict[str, Client]) -> dict[str, float]:
         "API: newest messages": ("api", "/api/messages"),
         "API: broadcasts": ("api", "/api/broadcasts"),
         "admin: home": ("admin", reverse("admin:index")),
-        "admin: messages": ("admin", reverse("admin:messaging_message_changelist")),
+        "admin: broadcasts": ("admin", reverse("admin:broadcasts_broadcast_changelist")),
     }
     for door, address in pages.values():
         require_answer(doors[door], address)
@@ -113,10 +114,10 @@ def main() -> None:
     asked.add_argument("--most", type=int, default=MOST)
     most = asked.parse_args().most
     with of_its_own():
-        told = measure(most)
-    if most == MOST:
-        (CHECKOUT / "benchmarks/results/growth.json").write_text(json.dumps(told, indent=1, ensure_ascii=False) + "\n")
-        (CHECKOUT / "docs/growth.svg").write_text(plot.drawn(told, below="messages in the ledger"))
+        for told in measure(most):
+            if most == MOST:
+                RESULTS.write_text(json.dumps(told, indent=1, ensure_ascii=False) + "\n")
+                DRAWING.write_text(plot.drawn(told, below="messages in the ledger"))
 
 
 _OLD = """
