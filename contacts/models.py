@@ -27,6 +27,12 @@ class Pieces(Func):
     output_field = ArrayField(models.TextField())
 
 
+def _beginning_of_phone(term: str) -> str:
+    """The beginning of a number as we keep it, where the term is one."""
+    digits = "".join(letter for letter in term if letter.isdigit())
+    return f"+{digits.removeprefix('00')}" if digits and not any(letter.isalpha() for letter in term) else ""
+
+
 class ConsentSource(models.TextChoices):
     """How a consent came about, or was withdrawn."""
 
@@ -54,9 +60,8 @@ class ContactQuerySet(OwnedQuerySet):
 
         Words of three letters and more have an index; shorter ones are looked for in every name.
         """
-        digits = "".join(letter for letter in term if letter.isdigit())
-        if digits and not any(letter.isalpha() for letter in term):
-            return self.filter(phone__startswith=f"+{digits.removeprefix('00')}")
+        if phone := _beginning_of_phone(term):
+            return self.filter(phone__startswith=phone)
         found = self
         for word in term.split():
             found = found.filter(name__icontains=word)
@@ -66,9 +71,8 @@ class ContactQuerySet(OwnedQuerySet):
 
     def beginning(self, term: str) -> Self:
         """Those whose number or whole name begins with this, by an index: at once also among a million."""
-        digits = "".join(letter for letter in term if letter.isdigit())
-        if digits and not any(letter.isalpha() for letter in term):
-            return self.filter(phone__startswith=f"+{digits.removeprefix('00')}").order_by("phone")
+        if phone := _beginning_of_phone(term):
+            return self.filter(phone__startswith=phone).order_by("phone")
         folded = self.active().alias(folded=Collate(Lower("name"), "C"))
         return folded.filter(folded__startswith=Lower(Value(term))).order_by("folded", "pk")
 
