@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
+from typing import TypeVar
 
 from django.db import connection, transaction
 
@@ -15,6 +16,7 @@ from kaanha.messaging.models import OPEN, RECEIVED, WAITING, DispatchCount, Stat
 COLUMNS = ("total", "dispatched", "sent", "delivered", "read", "failed", "skipped", "unconfirmed")
 
 Vector = tuple[int, ...]
+Place = TypeVar("Place", bound=Hashable)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +76,16 @@ QUEUED = weight(Status.QUEUED, accepted=False)
 SKIPPED = weight(Status.SKIPPED, accepted=False)
 
 
+def summed(more: Mapping[tuple[Place, Vector], int]) -> dict[Place, list[int]]:
+    """What it adds up to, place by place, when so many messages more of a place count in a way."""
+    sums: dict[Place, list[int]] = {}
+    for (place, counted), messages in more.items():
+        mine = sums.setdefault(place, [0] * len(counted))
+        for column, part in enumerate(counted):
+            mine[column] += part * messages
+    return sums
+
+
 class Difference:
     """What a batch of changes does to the counters, gathered per dispatch and written once."""
 
@@ -100,12 +112,9 @@ class Difference:
 
     def write(self) -> None:
         """Add it to one slot of each dispatch, in id order. The last statement of a transaction."""
-        sums = {dispatch_id: [rows] + [0] * (len(COLUMNS) - 1) for dispatch_id, rows in self._joined.items()}
-        for (dispatch_id, counted), more in self._more.items():
-            mine = sums.setdefault(dispatch_id, [0] * len(COLUMNS))
-            for place, part in enumerate(counted, start=1):
-                mine[place] += part * more
-        rows = [(key, random.randrange(DispatchCount.SLOTS), *each) for key, each in sorted(sums.items()) if any(each)]  # noqa: S311
+        sums, nothing = summed(self._more), [0] * (len(COLUMNS) - 1)
+        added = [(key, self._joined[key], *sums.get(key, nothing)) for key in sorted(self._joined.keys() | sums.keys())]
+        rows = [(key, random.randrange(DispatchCount.SLOTS), *each) for key, *each in added if any(each)]  # noqa: S311
         if rows:
             with connection.cursor() as cursor:
                 cursor.execute(_ADD, [list(column) for column in zip(*rows, strict=True)])

@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo
 
 from django.db import connection, transaction
 
+from kaanha.messaging import counting
 from kaanha.messaging.models import Dispatch, QuarterCount, Status
 
 SECONDS = 15 * 60
@@ -97,15 +98,10 @@ class Difference:
 
     def write(self) -> None:
         """Add it to one slot of each place, in their order. After the dispatches' counters: the last statement."""
-        sums: dict[Place, list[int]] = {}
-        for (place, counted), more in self._more.items():
-            mine = sums.setdefault(place, [0] * len(COLUMNS))
-            for column, part in enumerate(counted):
-                mine[column] += part * more
         slot = random.randrange(QuarterCount.SLOTS)  # noqa: S311
         rows = [
             (owner, datetime.fromtimestamp(quarter * SECONDS, UTC), code, slot, *each)
-            for (owner, quarter, code), each in sorted(sums.items())
+            for (owner, quarter, code), each in sorted(counting.summed(self._more).items())
             if any(each)
         ]
         if rows:
