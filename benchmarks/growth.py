@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -101,12 +100,9 @@ def _pages(doors: dict[str, Client]) -> dict[str, float]:
 
 
 def _milliseconds(get: Callable[[], object]) -> float:
-    took = []
-    for _ in range(REQUESTS):
-        started = time.perf_counter()
-        get()
-        took.append((time.perf_counter() - started) * 1000)
-    return statistics.median(took)
+    from benchmarks.measuring import cost
+
+    return statistics.median(cost(get).wall for _ in range(REQUESTS)) * 1000
 
 
 def main() -> None:
