@@ -34,8 +34,9 @@ screenshots: .venv/.ready-browser  ## take the README's pictures anew, of a stor
 chaos: .venv/.ready  ## kill parts of a working Kaanha for nine minutes and count what is wrong (ARGS="--seed 7 --minutes 3")
 	@$(BIN)/python -m tests.scenarios.chaos $(ARGS)
 
-fuzz: .venv/.ready  ## send the API thousands of requests that follow or break its document (FUZZ_EXAMPLES=100 for each)
-	FUZZ_EXAMPLES=$${FUZZ_EXAMPLES:-100} $(BIN)/python -m pytest -q tests/test_fuzzing.py
+fuzz: .venv/.ready  ## requests and sequences by chance, new ones each time (FUZZ_EXAMPLES=100 for each, FUZZ_SCENES=100)
+	FUZZ_EXAMPLES=$${FUZZ_EXAMPLES:-100} FUZZ_SCENES=$${FUZZ_SCENES:-100} \
+		$(BIN)/python -m pytest -q tests/test_fuzzing.py tests/sequences/test_properties.py
 
 bench: .venv/.ready  ## measure Kaanha against the least that would do the same (PARTS="launch preview" for a few)
 	@$(BIN)/python -m benchmarks.run $(PARTS)

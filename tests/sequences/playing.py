@@ -431,9 +431,7 @@ class Stage:
 
     def _refusal(self, course: Course, human: Human) -> str:
         already = (course.sequence.pk, human.contact.pk) in self.walks
-        if not already and course.status == "archived":
-            return "sequence_not_active"
-        return reference.refusal(human.person, course.rules, already=already)
+        return reference.refusal(human.person, course.rules, already=already, archived=course.status == "archived")
 
     def _enter(self, course: Course, human: Human, at: datetime) -> None:
         walk = Walk(course.rules, human.person, at=at)

@@ -98,12 +98,14 @@ class Ended(NamedTuple):
     at: datetime
 
 
-def refusal(person: Person, rules: Rules, *, already: bool) -> str:
-    """Why somebody is not enrolled; empty: enrolled."""
-    if already:
-        return "already_enrolled"
+def refusal(person: Person, rules: Rules, *, already: bool, archived: bool) -> str:
+    """Why somebody is not enrolled; empty: enrolled. Whoever is deleted is nobody else: not even enrolled before."""
     if person.deleted:
         return "contact_deleted"
+    if already:
+        return "already_enrolled"
+    if archived:
+        return "sequence_not_active"
     if not person.opted_in:
         return "not_opted_in"
     return "exit_tag" if rules.exit_tag in person.tags else ""

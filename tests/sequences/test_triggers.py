@@ -110,6 +110,21 @@ def test_who_may_not_be_messaged_is_refused_on_record_and_a_later_opt_in_reopens
     assert not Enrollment.objects.exists()
 
 
+def test_who_is_deleted_before_it_is_decided_is_refused_as_deleted_even_if_enrolled_before(stage):
+    cart = stage.tag("cart")
+    stage.active(stage.message(), trigger="tag_added", trigger_tag=cart)
+    contact = stage.contact()
+    stage.put_on(cart, contact)
+    stage.run()
+    ContactTag.objects.all().delete()
+    stage.put_on(cart, contact)
+    consent.delete([contact.pk], at=stage.now)
+    stage.run()
+
+    assert refusals() == [(contact.pk, "contact_deleted")]
+    assert Enrollment.objects.count() == 1
+
+
 def test_a_tag_put_on_twice_enrolls_once(stage):
     cart = stage.tag("cart")
     stage.active(stage.message(), trigger="tag_added", trigger_tag=cart)
