@@ -562,7 +562,7 @@ class StatsAPI(BroadcastAreaAPI):
 
     @described("broadcasts_stats", answers={200: StatsShown}, errors=(404,))
     def get(self, request: Request, broadcast: str) -> Response:
-        """The funnel, why messages weren't sent or failed, and what it waits for. At most eight queries."""
+        """The funnel, why messages weren't sent or failed, and what it waits for. At most nine queries."""
         return Response(_stats(self.broadcast(broadcast)))
 
 

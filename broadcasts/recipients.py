@@ -15,7 +15,7 @@ from broadcasts.models import Broadcast
 from contacts.models import Contact
 from kaanha.lib.public_ids import encode
 from kaanha.messaging import counting
-from kaanha.messaging.models import Message, MessageQuerySet, Status
+from kaanha.messaging.models import Message, MessageQuerySet
 
 AT_ONCE = 2_000  # rows in memory while a table is written
 COLUMNS = (
@@ -36,7 +36,7 @@ def of(broadcast: Broadcast, *, status: str | None = None, reason: str | None = 
     if status is not None:
         rows = rows.standing(status)
     if reason is not None:
-        rows = rows.standing(Status.SKIPPED).filter(skip_reason=reason)
+        rows = rows.skipped(reason)
     # The contacts in a query of their own: joined, those of all the rows before a page would be read, too.
     return rows.defer("parameters").prefetch_related(Prefetch("contact", Contact.objects.defer("attributes")))
 

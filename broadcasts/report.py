@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.db.models import Count, Max
+from django.db.models import Count, Max, Q
 
 from broadcasts.models import Broadcast
 from kaanha.messaging import counting
-from kaanha.messaging.models import Message, MessageQuerySet, Status
+from kaanha.messaging.models import Message, MessageQuerySet
 from kaanha.whatsapp.cloud_api import errors
 
 
@@ -44,20 +44,27 @@ def summary(broadcast: Broadcast) -> dict[str, Any]:
 
 
 def by_reason(broadcast: Broadcast) -> dict[str, int]:
-    """How many were skipped for each reason, the most frequent first."""
-    return _counted(broadcast, Status.SKIPPED, "skip_reason")
+    """How many were skipped for each reason, the most frequent first. One query of an index alone."""
+    return dict(_counted(_messages(broadcast).skipped(), "skip_reason"))
 
 
 def by_code(broadcast: Broadcast) -> dict[str, int]:
     """How many failed with each of Meta's codes, the most frequent first; "none" where it gave none."""
-    return _counted(broadcast, Status.FAILED, "error_code")
+    counted = _counted(_failed(broadcast), "error_code")
+    return {"none" if code is None else str(code): count for code, count in counted}
 
 
 def failures(broadcast: Broadcast) -> list[dict[str, Any]]:
-    """How many failed with each of Meta's codes, the most frequent first, and what the code means. One query."""
-    rows = _standing(broadcast, Status.FAILED).values_list("error_code")
-    counted = rows.annotate(rows=Count("pk"), text=Max("error_text")).order_by("-rows", "error_code")
-    return [{"code": code, "text": _words(code) or text, "count": count} for code, count, text in counted]
+    """How many failed with each of Meta's codes, the most frequent first, and what the code means.
+
+    One query; another one for what Meta said with codes that we don't know.
+    """
+    counted = _counted(_failed(broadcast), "error_code")
+    words = {code: _words(code) for code, _ in counted}
+    if unknown := [code for code, known in words.items() if not known]:
+        asked = Q(error_code__in=[code for code in unknown if code is not None]) | Q(error_code=None)
+        words |= _failed(broadcast).filter(asked).values_list("error_code").annotate(Max("error_text"))
+    return [{"code": code, "text": words[code], "count": count} for code, count in counted]
 
 
 def held_and_replied(broadcast: Broadcast) -> dict[str, int]:
@@ -76,12 +83,14 @@ def _words(code: int | None) -> str:
     return meaning.words if meaning else ""
 
 
-def _standing(broadcast: Broadcast, status: str) -> MessageQuerySet:
+def _messages(broadcast: Broadcast) -> MessageQuerySet:
     rows: MessageQuerySet = Message.objects.filter(dispatch=broadcast.dispatch_id)
-    return rows.none() if broadcast.dispatch_id is None else rows.standing(status)
+    return rows.none() if broadcast.dispatch_id is None else rows
 
 
-def _counted(broadcast: Broadcast, status: str, column: str) -> dict[str, int]:
-    rows = _standing(broadcast, status)
-    counts = rows.values_list(column).annotate(rows=Count("pk")).order_by("-rows", column)
-    return {"none" if key is None else str(key): rows for key, rows in counts}
+def _failed(broadcast: Broadcast) -> MessageQuerySet:
+    return _messages(broadcast).filter(failed_at__isnull=False)
+
+
+def _counted(rows: MessageQuerySet, column: str) -> list[tuple[Any, int]]:
+    return list(rows.values_list(column).annotate(rows=Count("*")).order_by("-rows", column))

@@ -13,7 +13,6 @@ from django.db.models import Count, Exists, OuterRef, Q, QuerySet
 from kaanha.messaging import counting as messages
 from kaanha.messaging.counting import Funnel
 from kaanha.messaging.models import Dispatch, Message
-from kaanha.messaging.models import Status as MessageStatus
 from kaanha.organizations.models import Organization
 from sequences import counting, running, tree_names, trees
 from sequences.counting import Passage, People
@@ -109,9 +108,9 @@ def skips(sequence: Sequence) -> dict[str, dict[str, int]]:
     """
     steps = Step.objects.filter(revision__sequence=sequence, dispatch__isnull=False)
     keys = dict(steps.values_list("dispatch_id", "key"))
-    rows = Message.objects.filter(dispatch__in=list(keys)).standing(MessageStatus.SKIPPED)
+    rows = Message.objects.filter(dispatch__in=list(keys)).skipped()
     found: dict[str, Counter[str]] = defaultdict(Counter)
-    for dispatch, reason, count in rows.values_list("dispatch_id", "skip_reason").annotate(rows=Count("pk")):
+    for dispatch, reason, count in rows.values_list("dispatch_id", "skip_reason").annotate(rows=Count("*")):
         found[keys[dispatch]][reason] += count
     return {key: dict(counts.most_common()) for key, counts in found.items()}
 

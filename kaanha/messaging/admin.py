@@ -41,7 +41,7 @@ STATUS_COLORS = {
 def failure_code(rows: Any, code: str) -> Any:
     """The failures of one of Meta's codes; of none for anything that is no code, such as "none"."""
     known = int(code) if code.isdecimal() and len(code) < DIGITS else None
-    return rows.standing(Status.FAILED).filter(error_code=known)
+    return rows.failed(known)
 
 
 def _named(dispatches: str) -> list[int]:
@@ -91,7 +91,7 @@ class ReasonFilter(ChoicesDropdownFilter):
 
     def queryset(self, request: HttpRequest, rows: QuerySet[Message]) -> QuerySet[Message]:
         reason = self.value()
-        return rows.standing(Status.SKIPPED).filter(skip_reason=reason) if reason else rows  # type: ignore[attr-defined]
+        return rows.skipped(reason) if reason else rows  # type: ignore[attr-defined]
 
 
 @admin.register(Message)

@@ -127,7 +127,21 @@ class MessageQuerySet(OwnedQuerySet):
             return self.waiting().filter(Q(due_at__isnull=False) | Q(lease_until__isnull=False))
         column = NOTED.get(status)
         noted = self if column is None else self.filter(**{f"{column}__isnull": False})
+        if status == Status.UNCONFIRMED:
+            noted = noted.filter(skip_reason="")
         return noted.filter(status=status)
+
+    def skipped(self, reason: str | None = None) -> Self:
+        """Those that were skipped, or were for this reason. Not by their status, which isn't in the index.
+
+        A reason stands where a message was skipped, and nowhere else; so does a time of failure where it failed.
+        """
+        closed = self.filter(closed_at__isnull=False)
+        return closed.exclude(skip_reason="") if reason is None else closed.filter(skip_reason=reason)
+
+    def failed(self, code: int | None) -> Self:
+        """Those that failed with this code of Meta's, or without any. Not by their status, as above."""
+        return self.filter(failed_at__isnull=False, error_code=code)
 
     def since(self, organization: Organization, moment: datetime) -> Self:
         """The organization's messages that were asked for at that moment or later. One small query besides its own.
@@ -228,9 +242,20 @@ class Message(OwnedModel):
             models.Index(fields=["contact", "id"], name="message_contact"),
             # the list in the API
             models.Index(fields=["organization", "id"], name="message_newest"),
-            # recipients that failed, or were skipped or given up, however few; reasons and codes
+            # recipients that failed, or were skipped or given up, however few
             models.Index(fields=["dispatch", "contact"], name="message_failed", condition=Q(failed_at__isnull=False)),
             models.Index(fields=["dispatch", "contact"], name="message_closed", condition=Q(closed_at__isnull=False)),
+            # those of one code or reason; how many have each
+            models.Index(
+                fields=["dispatch", "error_code", "contact"],
+                name="message_code",
+                condition=Q(failed_at__isnull=False),
+            ),
+            models.Index(
+                fields=["dispatch", "skip_reason", "contact"],
+                name="message_reason",
+                condition=Q(closed_at__isnull=False),
+            ),
             # a broadcast's numbers: held by Meta, replied
             models.Index(fields=["dispatch"], name="message_held", condition=Q(held_by_meta=True)),
             models.Index(fields=["dispatch"], name="message_replied", condition=Q(replied_at__isnull=False)),
