@@ -190,7 +190,7 @@ def _contacts(about: Subjects, kept: dict[str, Any]) -> None:
     list(contacts.order_by("-pk")[:50])
     list(contacts.matching("+9190000120").order_by("-pk")[:50])
     list(contacts.matching("zephyrine").order_by("-pk")[:50])
-    list(contacts.matching("kumar").order_by("-pk")[:50])
+    list(contacts.matching("kumar", common=contacts.is_common("kumar")).order_by("-pk")[:50])
     list(contacts.tagged_any([about.rare]).order_by("-pk")[:50])
 
 

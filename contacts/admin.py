@@ -241,7 +241,8 @@ class ContactAdmin(OwnedAdmin):
     def get_search_results(
         self, request: HttpRequest, rows: QuerySet[Contact], search_term: str
     ) -> tuple[QuerySet[Contact], bool]:
-        return rows.matching(search_term), False  # type: ignore[attr-defined]
+        everybody: Any = self.get_queryset(request)
+        return rows.matching(search_term, common=everybody.is_common(search_term)), False  # type: ignore[attr-defined]
 
     def complete(self, request: HttpRequest, rows: list[Any]) -> None:
         held = defaultdict(list)

@@ -13,6 +13,8 @@ from django.db.models.functions import Collate, Lower
 
 from kaanha.organizations.models import Organization, OwnedModel, OwnedQuerySet, User
 
+NEWEST, OFTEN = 2_000, 50  # what is common: a page of the list among so many
+
 
 class Pieces(Func):
     """Every three letters in a row of a text, in capitals: what a search for part of a name finds by its index.
@@ -55,19 +57,28 @@ class ContactQuerySet(OwnedQuerySet):
         """Contacts that a broadcast can address. Others are known only by Meta's user id."""
         return self.filter(phone__isnull=False)
 
-    def matching(self, term: str) -> Self:
+    def matching(self, term: str, *, common: bool = False) -> Self:
         """Those found by the beginning of a number, for which there is an index, or by every word in the name.
 
-        Words of three letters and more have an index; shorter ones are looked for in every name.
+        Words of three letters and more have an index; shorter ones are looked for in every name, and so are those that
+        are said to be `common`: of them the newest are found sooner without it.
         """
         if phone := _beginning_of_phone(term):
             return self.filter(phone__startswith=phone)
         found = self
         for word in term.split():
             found = found.filter(name__icontains=word)
-            if len(word) >= Pieces.LENGTH:
+            if len(word) >= Pieces.LENGTH and not common:
                 found = found.alias(pieces=Pieces("name")).filter(pieces__contains=Pieces(Value(word)))
         return found
+
+    def is_common(self, term: str) -> bool:
+        """Whether the newest of these contacts often have such a name. One query, where there is an index to spare."""
+        words = [word.upper() for word in term.split()]
+        if _beginning_of_phone(term) or not any(len(word) >= Pieces.LENGTH for word in words):
+            return False
+        newest = self.order_by("-pk").values_list("name", flat=True)[:NEWEST]
+        return sum(all(word in name for word in words) for name in map(str.upper, newest)) >= OFTEN
 
     def beginning(self, term: str) -> Self:
         """Those whose number or whole name begins with this, by an index: at once also among a million."""

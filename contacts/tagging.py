@@ -212,12 +212,16 @@ WITH pairs AS (
 SELECT contact_id, tag_id FROM added ORDER BY contact_id, tag_id
 """
 
+# Each holder is sought among the deleted, whose index is small; OFFSET keeps it from being a join of all contacts.
 _HOLDERS = """
 SELECT tag.id, (
     SELECT count(*) FROM (
         SELECT FROM contacts_contacttag AS held
-        JOIN contacts_contact AS contact ON contact.id = held.contact_id AND contact.deleted_at IS NULL
-        WHERE held.tag_id = tag.id LIMIT %s
+        WHERE held.tag_id = tag.id AND NOT EXISTS (
+            SELECT FROM contacts_contact AS contact
+            WHERE contact.organization_id = tag.organization_id AND contact.id = held.contact_id
+              AND contact.deleted_at IS NOT NULL OFFSET 0
+        ) LIMIT %s
     ) AS capped
 )
 FROM contacts_tag AS tag WHERE tag.id = ANY(%s)

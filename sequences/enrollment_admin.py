@@ -69,7 +69,7 @@ class KeyedPaginator(CappedPaginator):
     @cached_property
     def keys(self) -> list[int]:
         rows: Any = self.object_list
-        return list(rows.values_list("pk", flat=True)[: self.CAP])
+        return list(rows.values_list("pk", flat=True)[: self.horizon])
 
     @cached_property
     def count(self) -> int:
@@ -239,7 +239,7 @@ class EnrollmentAdmin(SubjectAdmin):
         if not term:
             return rows, False
         people = Contact.objects.filter(organization=_owner(self.given(request)))
-        return rows.filter(contact__in=people.matching(term).values("pk")), False
+        return rows.filter(contact__in=people.matching(term, common=people.is_common(term)).values("pk")), False
 
     def complete(self, request: HttpRequest, rows: list[Any]) -> None:
         found = standing.standings(rows, _owner(self.given(request)))
@@ -279,7 +279,7 @@ class EnrollmentAdmin(SubjectAdmin):
         """Who wasn't enrolled, and why, the latest first."""
         code = request.GET.get("code", "")
         rows = EnrollmentRefusal.objects.filter(sequence=sequence).select_related("contact").order_by("-at", "-pk")
-        pages: Paginator[Any] = KeyedPaginator(rows.filter(code=code) if code else rows, REFUSALS)
+        pages: Paginator[Any] = KeyedPaginator.of(request, rows.filter(code=code) if code else rows, REFUSALS)
         page = pages.get_page(request.GET.get("p", 1))
         return self.page(
             request,
