@@ -212,6 +212,7 @@ AXES_ENABLE_ADMIN = False
 AXES_VERBOSE = False
 
 LANGUAGE_CODE = "en-us"
+LANGUAGES = [("en-us", "English")]  # each page of the admin asks for the names of all of them
 TIME_ZONE = "UTC"
 USE_TZ = True
 USE_THOUSAND_SEPARATOR = True

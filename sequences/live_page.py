@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from math import ceil
 from typing import Any
-
-from django.db.models import Count
 
 from kaanha.organizations.owned_admin import moment
 from kaanha.whatsapp.cloud_api.errors import ErrorClass
@@ -150,9 +149,12 @@ def revisions(sequence: Sequence, shown: Revision | None) -> list[RevisionShown]
 
 
 def inside_by_revision(sequence: Sequence) -> dict[int, int]:
-    """How many people are on their way on each revision that has some."""
-    people = sequence.enrollments.inside()
-    return dict(people.order_by().values_list("revision").annotate(rows=Count("pk")))
+    """How many people are on their way on each revision. Two queries of the steps' counters."""
+    steps = dict(Step.objects.filter(revision__sequence=sequence).values_list("pk", "revision"))
+    found: Counter[int] = Counter()
+    for step, passage in counting.passages(steps).items():
+        found[steps[step]] += passage.waiting
+    return found
 
 
 def changes(old: Revision, new: Revision | Sequence) -> list[tuple[str, str, str, str]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from datetime import datetime
 from functools import lru_cache, wraps
-from typing import Any, ClassVar, NamedTuple, TypeVar
+from typing import Any, ClassVar, NamedTuple, Self, TypeVar
 
 from django.contrib import messages
 from django.contrib.admin import ShowFacets
@@ -35,6 +35,7 @@ from unfold.contrib.filters.admin import DropdownFilter
 from unfold.decorators import display
 
 from kaanha.lib.errors import Refusal
+from kaanha.lib.pagination import WHOLE
 from kaanha.organizations import access, audit, list_rows
 from kaanha.organizations.access import Access, Area
 from kaanha.organizations.models import Organization
@@ -89,18 +90,39 @@ def two_lines(first: str, second: str) -> SafeString:
 
 
 class CappedPaginator(Paginator):
-    """Pages over the first 10,000 rows: beyond that people search or filter, and nobody counts a million rows."""
+    """Pages over the first 10,000 rows: beyond that people search or filter, and nobody counts a million rows.
 
-    CAP = 10_000
+    Counted is no further than people go: ten pages from the one that they are on.
+    """
+
+    CAP, PAGES = 10_000, 10
     template_name = "kaanha/pagination.html"
+    on_page = 1
+
+    @classmethod
+    def of(cls, request: HttpRequest, rows: Any, per_page: int) -> Self:
+        """The one for the page that the address names as `p`."""
+        pages, asked = cls(rows, per_page), request.GET.get("p", "")
+        pages.on_page = int(asked) if WHOLE.fullmatch(asked) else 1
+        return pages
+
+    @property
+    def horizon(self) -> int:
+        return min(self.CAP, (self.on_page - 1 + self.PAGES) * self.per_page)
 
     @cached_property
     def count(self) -> int:
         rows: Any = self.object_list
-        return int(rows.order_by()[: self.CAP].count()) if isinstance(rows, QuerySet) else len(rows)
+        return int(rows.order_by()[: self.horizon].count()) if isinstance(rows, QuerySet) else len(rows)
 
     @property
     def capped(self) -> bool:
+        """Whether there may be more than were counted."""
+        return self.count >= self.horizon
+
+    @property
+    def ended(self) -> bool:
+        """Whether there may be more than are ever shown."""
         return self.count >= self.CAP
 
 
@@ -118,7 +140,21 @@ class OwnedForm(ModelForm):
         return set(super()._get_validation_exclusions()) - {"organization"}  # type: ignore[misc]
 
 
-class OwnedAdmin(ModelAdmin):
+class PagedAdmin(ModelAdmin):
+    """Lists that cost the same however long they are."""
+
+    paginator = CappedPaginator
+    show_full_result_count = False
+    list_filter_submit = True
+    change_list_template = LIST
+    # The changelist's own "delete selected" asks nobody about consequences.
+    actions: Any = ()
+
+    def get_paginator(self, request: HttpRequest, rows: Any, per_page: int, *args: Any, **options: Any) -> Any:
+        return self.paginator.of(request, rows, per_page)
+
+
+class OwnedAdmin(PagedAdmin):
     """Rows of one organization at a time."""
 
     area: ClassVar[Area]
@@ -139,14 +175,8 @@ class OwnedAdmin(ModelAdmin):
 
     form = OwnedForm
     exclude: Any = ("organization",)
-    paginator = CappedPaginator
-    show_full_result_count = False
-    list_filter_submit = True
-    change_list_template = LIST
     list_per_page = 50
     show_facets = ShowFacets.NEVER  # each facet is a COUNT of its own
-    # The changelist's own "delete selected" asks nobody about consequences.
-    actions: Any = ()
 
     # --- whose rows ----------------------------------------------------------------------------------------------
 
@@ -441,14 +471,8 @@ class SubjectAdmin(ReadOnlyAdmin):
         return row
 
 
-class SuperuserAdmin(ModelAdmin):
+class SuperuserAdmin(PagedAdmin):
     """Rows of the installation: for superusers only. The empty permissions of members keep everybody else out."""
-
-    paginator = CappedPaginator
-    show_full_result_count = False
-    list_filter_submit = True
-    change_list_template = LIST
-    actions: Any = ()
 
 
 def in_local_time(view: View) -> View:

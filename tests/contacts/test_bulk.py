@@ -236,6 +236,18 @@ def test_the_list_offers_all_that_match_and_no_number_that_ends_at_its_cap(agent
     assert "Select all contacts that match" in text(agent.get(LIST))
 
 
+def test_the_list_is_counted_as_far_as_people_go(agent, people, monkeypatch):
+    monkeypatch.setattr(ContactAdmin, "list_per_page", 1)
+    monkeypatch.setattr(CappedPaginator, "PAGES", 2)
+
+    def counted(page):
+        shown = text(agent.get(f"{LIST}?p={page}"))
+        return next(words for words in ("2+ contacts", "3+ contacts", "5 contacts") if words in shown)
+
+    assert [counted(page) for page in (1, 2, 5)] == ["2+ contacts", "3+ contacts", "5 contacts"]
+    assert "search or filter" not in text(agent.get(LIST))
+
+
 def test_a_small_selection_is_changed_at_once(agent, people):
     chosen = {"action": "opt_out_selected", "_selected_action": [one.pk for one in people[:3]], "apply": "1"}
 

@@ -707,7 +707,7 @@ def test_a_running_sequences_pages_cost_the_same_however_many_steps_and_people(
     people = [contact.pk for contact in ContactFactory.create_batch(3, organization=shop)]
     enrolling.enroll(large, people, source=Source.API, now=timezone.now())
     for sequence in (small, large):
-        with django_assert_num_queries(24):
+        with django_assert_num_queries(25):
             owner.get(page(sequence))
         with django_assert_num_queries(15):
             owner.get(page(sequence, "step-numbers", "?revision=1&status=active"))
