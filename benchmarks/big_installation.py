@@ -56,11 +56,14 @@ class Subjects:
 def fill(size: Size) -> Subjects:
     """Both organizations, the small one first: its rows lie where a scan from the newest comes last."""
     _execute("SELECT setseed(0.5)")
+    from contacts import counting
+
     _execute("SET session_replication_role = replica")
     with indexed_afterward():
         _fill("Neighbor", size.smaller())
         subjects = _fill("Benchmark", size)
     _execute("RESET session_replication_role")
+    counting.recount(subjects.organization.pk)
     for table in ("contacts_contact", "messaging_message"):
         _execute(f"VACUUM {table}")
     _execute("ANALYZE")

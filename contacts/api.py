@@ -13,7 +13,7 @@ from rest_framework import serializers, status
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from contacts import consent, editing, tagging
+from contacts import consent, counting, editing, tagging
 from contacts.models import Contact, ContactTag, Tag
 from kaanha.lib import pagination, phone
 from kaanha.lib.api_json import Body, Text, YesNo
@@ -248,6 +248,8 @@ class ContactsAPI(ContactAreaAPI):
             tag = tagging.found(self.organization, asked["tag"])
             rows = rows.tagged_any([tag])
             total = None if search or "cursor" in asked else tagging.count(tag)
+        elif not search and "cursor" not in asked:
+            total = counting.total(self.organization)
         if common and "cursor" not in asked:
             total = rows.matching(search).count()  # all of them are found soonest by the index
         rows = rows.matching(search, common=common)

@@ -428,3 +428,21 @@ class BulkPortion(models.Model):
 
     def __str__(self) -> str:
         return f"{len(self.contacts)} contacts of {self.change_id}"
+
+
+class ContactCount(models.Model):
+    """So many contacts of an organization more or fewer: their sum is how many it has that aren't deleted.
+
+    Written by triggers of the database in the transaction of the change, whoever makes it, and only ever added, so that
+    two who add contacts don't wait for each other. `counting.fold` makes one row of many. Without a foreign key: that
+    contacts go with their organization is noted, too.
+    """
+
+    organization_id = models.BigIntegerField()
+    contacts = models.BigIntegerField()
+
+    class Meta:
+        indexes = [models.Index(fields=["organization_id"], name="contact_count_organization")]
+
+    def __str__(self) -> str:
+        return f"{self.organization_id}: {self.contacts:+}"

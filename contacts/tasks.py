@@ -7,7 +7,7 @@ from celery import shared_task
 from django.utils import timezone
 from kombu.exceptions import OperationalError
 
-from contacts import bulk, uploads
+from contacts import bulk, counting, uploads
 
 SLICE = timedelta(seconds=5)
 
@@ -44,3 +44,9 @@ def poke_bulk() -> None:
     """Ask a worker to begin soon; beat asks again where that is lost."""
     with contextlib.suppress(OperationalError):
         change_in_bulk.delay()
+
+
+@shared_task(expires=60)
+def fold_counts() -> None:
+    """Keep short what has to be summed for the number of contacts."""
+    counting.fold()

@@ -285,6 +285,7 @@ CELERY_BEAT_SCHEDULE = {
         ("messaging: leases, cancellations, receipts that waited", "kaanha.messaging.tasks.sweep", 2.0),
         ("contacts: imports that wait", "contacts.tasks.sweep", 5.0),
         ("contacts: bulk changes", "contacts.tasks.change_in_bulk", 1.0),
+        ("contacts: fold their counts", "contacts.tasks.fold_counts", 60.0),
         ("inbound: callbacks not yet applied", "kaanha.inbound.tasks.apply_callbacks", 1.0),
         ("templates: syncs asked for", "templates_app.tasks.sweep", 1.0),
         ("webhooks: deliver", "kaanha.webhooks.tasks.deliver", 1.0),

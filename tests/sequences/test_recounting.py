@@ -36,8 +36,8 @@ def test_the_command_recounts_a_sequence_by_its_id_and_all(stage):
     stage.enroll(sequence, stage.contact())
     SequenceCount.objects.update(enrolled=5)
 
-    # all: the sequence, and what Home says of its organization
-    for arguments, counted, drifted in (([sequence.public_id], 1, [sequence.public_id]), (["--all"], 2, [])):
+    # all: the sequence, what Home says of its organization, and its contacts
+    for arguments, counted, drifted in (([sequence.public_id], 1, [sequence.public_id]), (["--all"], 3, [])):
         printed = StringIO()
         call_command("recount", *arguments, "--json", stdout=printed)
         assert json.loads(printed.getvalue()) == {"counted": counted, "drifted": drifted}

@@ -1,4 +1,4 @@
-"""`manage.py recount`: the funnel's numbers, those of a sequence's steps and of Home, counted anew from the rows."""
+"""`manage.py recount`: the funnel's numbers, those of a sequence's steps, of Home and of contacts, counted anew."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 from django.core.management.base import CommandParser
 
 from broadcasts.models import Broadcast
+from contacts import counting as contact_counts
 from kaanha.lib.commands import KaanhaCommand
 from kaanha.lib.errors import Refusal
 from kaanha.messaging import counting, quarters
@@ -76,3 +77,4 @@ def _everything() -> Iterator[Counted]:
         yield sequence.public_id, partial(_sequence, sequence)
     for organization in Organization.objects.order_by("pk").iterator():
         yield f"Home of {organization.slug}", partial(quarters.recount, organization.pk)
+        yield f"Contacts of {organization.slug}", partial(contact_counts.recount, organization.pk)
