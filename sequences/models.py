@@ -358,8 +358,8 @@ class Enrollment(OwnedModel):
             models.Index(fields=["contact"], name="enrollment_contact"),
             # the list by reason, and of those who are paused
             models.Index(
-                fields=["sequence", "exit_reason"],
-                name="enrollment_exited",
+                fields=["sequence", "exit_reason", "contact"],
+                name="enrollment_left",
                 condition=Q(status=EnrollmentStatus.EXITED),
             ),
             models.Index(fields=["sequence"], name="enrollment_paused", condition=Q(status=EnrollmentStatus.PAUSED)),
