@@ -12,6 +12,7 @@ class Scale:
     sends: int
     contacts: int
     messages: int
+    people: int  # where each of them takes its time: imported, enrolled
     rounds: int = 3
 
     @property
@@ -22,7 +23,7 @@ class Scale:
 
 SCALES = {
     # To see that a part works; its figures mean nothing.
-    "tiny": Scale(sends=1_000, contacts=10_000, messages=20_000, rounds=2),
-    "usual": Scale(sends=100_000, contacts=1_000_000, messages=2_000_000),
-    "full": Scale(sends=1_000_000, contacts=1_000_000, messages=10_000_000),
+    "tiny": Scale(sends=1_000, contacts=10_000, messages=20_000, people=10_000, rounds=2),
+    "usual": Scale(sends=100_000, contacts=1_000_000, messages=2_000_000, people=200_000),
+    "full": Scale(sends=1_000_000, contacts=1_000_000, messages=10_000_000, people=1_000_000),
 }

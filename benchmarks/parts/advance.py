@@ -20,7 +20,7 @@ FAR = timedelta(days=9)
 
 def measure(scale: Scale) -> Iterator[Row]:
     """Each round takes the next tenth of the people: they begin to wait, and two days later go on to their message."""
-    people, now = scale.contacts // 10, timezone.now()
+    people, now = scale.people // 10, timezone.now()
     course = started(people * scale.rounds)
     happen(course, people * scale.rounds)
     while triggers.handle(now=now):

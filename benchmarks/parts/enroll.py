@@ -20,8 +20,8 @@ MINUTE = Bound("<", 60, "s for 1,000,000")
 
 def measure(scale: Scale) -> Iterator[Row]:
     """A tenth of the people in several rounds, all of them in one."""
-    course = started(scale.contacts)
-    for people, rounds in ((scale.contacts // 10, scale.rounds), (scale.contacts, 1)):
+    course = started(scale.people)
+    for people, rounds in ((scale.people // 10, scale.rounds), (scale.people, 1)):
         ours, theirs = in_turns(rounds, partial(_enroll, course, people), partial(_by_hand, course, people))
         seconds = [one.wall / people * 1_000_000 for one in ours]
         detail: dict[str, float | str] = {"ratio to SQL": ratio(ours, theirs)}

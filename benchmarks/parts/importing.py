@@ -33,7 +33,7 @@ PIECE = 1 << 20  # bytes
 def measure(scale: Scale) -> Iterator[Row]:
     """A tenth of the rows in several rounds, all of them in one; what our process has had in memory by the end."""
     owner = opened(0).owner
-    for rows, rounds in ((scale.contacts // 10, scale.rounds), (scale.contacts, 1)):
+    for rows, rounds in ((scale.people // 10, scale.rounds), (scale.people, 1)):
         with tempfile.TemporaryDirectory() as folder:
             ours, theirs = in_turns(rounds, *_acts(owner, Path(folder), rows))
         yield compared(f"{rows:,} rows", ours, theirs, most=MOST, units=rows)

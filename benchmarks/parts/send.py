@@ -69,7 +69,7 @@ class Round:
 def measure(scale: Scale) -> Iterator[Row]:
     celery.app.set_default()  # pokes go to our broker
     stores = [_store(name, scale.sends) for name in ("one", "two")]
-    some = max(scale.sends // 5, 1_000)
+    some = max(scale.sends // 10, 1_000)
     with sink.running() as to:
         for milliseconds in (50, 150):
             with _workers(1, to.url(milliseconds)) as pids:
