@@ -1,4 +1,7 @@
-"""What Celery's workers do here besides their tasks: come back fast after Redis, say that they live, end when deaf."""
+"""What Celery's workers do here besides their tasks: come back fast after Redis, say that they live, end when deaf.
+
+And leave to themselves the objects that were loaded: see `garbage`.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +22,7 @@ from django.conf import settings
 from kombu import Connection
 from kombu.exceptions import OperationalError
 
+from kaanha.lib import garbage
 from kaanha.operations.heartbeats import Pulse
 from kaanha.operations.models import Heartbeat
 from kaanha.operations.tasks import hear
@@ -120,6 +124,7 @@ def _begin(sender: Any, **_: Any) -> None:
     pulse, guard = Pulse(Heartbeat.Kind.WORKER, worker.hostname, lanes=lanes), Guard(worker)
     task_received.connect(lambda **_: guard.hearing.heard(), weak=False)
     _life.append(pulse)
+    garbage.spare_what_is_loaded()
     pulse.start()
     guard.start()
 

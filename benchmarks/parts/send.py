@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import resource
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -36,6 +37,8 @@ CHECKOUT = Path(__file__).resolve().parent.parent.parent
 MOST = 2.0
 THROUGHPUT = 1_000  # of a number, per second
 CONNECTIONS = 100  # of the bare loop
+WORKERS = (2, 3, 4)
+KEPT = Bound("≥", 0.9, "of the rate of 2")
 LOOK, POKE = 0.1, 1.0  # seconds between two looks of ours, and between two pokes as beat makes them
 PATIENCE = 60  # seconds without a message until a round counts as broken
 BODY = "Hello {{1}}, what you liked in {{2}} is back. Order with {{3}} until {{4}} and it comes for free."
@@ -78,10 +81,7 @@ def measure(scale: Scale) -> Iterator[Row]:
                 yield from _against_bare(scale, to, stores[0], some, pids, milliseconds, bodies)
         with _workers(1, to.url(50)) as pids:
             yield from _flat(to, stores[0], scale.sends, pids)
-        with _workers(2, to.url(50)) as pids:
-            _send(to, stores, some // 10, pids)
-            rounds = [_send(to, stores, some, pids) for _ in range(scale.rounds)]
-            yield _rate("two workers, two numbers, 50 ms answers", rounds, 2 * THROUGHPUT)
+        yield from _together(scale, to, stores, some)
 
 
 def _against_bare(
@@ -118,6 +118,22 @@ def _flat(to: Sink, store: Store, sends: int, pids: Sequence[int]) -> Iterator[R
         f"{sends:,} recipients: memory of the worker", [after], Bound("<", 200, "MB"), costs=[done.cost], units=sends,
         detail={"grew MB": after - before},
     )  # fmt: skip
+
+
+def _together(scale: Scale, to: Sink, stores: Sequence[Store], some: int) -> Iterator[Row]:
+    """Two numbers: the rate of two workers, and how much of it is left where there are more of them than cores."""
+    rate = 0.0
+    for count in WORKERS:
+        with _workers(count, to.url(50)) as pids:
+            _send(to, stores, some // 10, pids)
+            rounds = [_send(to, stores, some, pids) for _ in range(scale.rounds)]
+        name = f"{count} workers, two numbers, 50 ms answers"
+        if not rate:
+            rate = statistics.median(done.rate for done in rounds)
+            yield _rate(name, rounds, 2 * THROUGHPUT)
+        else:
+            parts, costs = [done.rate / rate for done in rounds], [done.cost for done in rounds]
+            yield bounded(name, parts, KEPT, costs=costs, units=some)
 
 
 def _memory(pid: int) -> float:
