@@ -27,6 +27,7 @@ from rich.console import Console
 from benchmarks import machine, reporting
 from benchmarks.databases import of_its_own
 from benchmarks.scale import SCALES
+from kaanha.lib import garbage
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 RESULTS = CHECKOUT / "benchmarks" / "results" / "latest.json"
@@ -90,8 +91,10 @@ def measure(part: str, scale: str, into: Path) -> None:
     """Measure one part in this process, whose environment names the servers, and write what it tells."""
     rows: list[dict[str, Any]] = []
     with of_its_own():
+        module = importlib.import_module(f"benchmarks.parts.{PARTS[part].module}")
+        garbage.spare_what_is_loaded()  # as our processes do
         load, started = machine.load(), time.perf_counter()
-        for row in importlib.import_module(f"benchmarks.parts.{PARTS[part].module}").measure(SCALES[scale]):
+        for row in module.measure(SCALES[scale]):
             rows.append(reporting.rounded(row))
             console.print(reporting.line(rows[-1]))
         seconds = round(time.perf_counter() - started)
