@@ -31,7 +31,7 @@ from sequences.models import (
 class StepView:
     """A step with its people. Message steps also have the funnel of everything they sent, and why they are held.
 
-    `dispatches` are those of all revisions, its own first: what the funnel counts.
+    `dispatches` are those of all revisions, its own first, then the newest: what the funnel counts.
     """
 
     step: Step
@@ -66,7 +66,7 @@ def steps(sequence: Sequence, revision: Revision) -> list[StepView]:
             words=words[step.key],
             passage=passages[step.key],
             funnel=_sum(funnels[key] for key in sorted(dispatches[step.key])) if step.dispatch_id else None,
-            dispatches=sorted(dispatches[step.key], key=lambda one: (one != step.dispatch_id, one)),
+            dispatches=sorted(dispatches[step.key], key=lambda one: (one != step.dispatch_id, -one)),
             held=step.dispatch if step.dispatch and step.dispatch.held_at is not None else None,
         )
         for step in own

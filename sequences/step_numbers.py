@@ -9,6 +9,7 @@ from urllib.parse import urlencode
 
 from django.urls import reverse
 
+from kaanha.messaging.admin import address_of
 from kaanha.messaging.counting import Funnel
 from sequences import running, seeing
 from sequences.models import Revision, Sequence
@@ -87,8 +88,7 @@ def _funnel(view: StepView, funnel: Funnel) -> list[Number]:
 
 def _messages_url(view: StepView, status: str = "") -> str:
     """The list of the step's messages, of all revisions as they are counted, where the skipped say why."""
-    dispatches = ",".join(map(str, view.dispatches))
-    url = f"{reverse('admin:messaging_message_changelist')}?dispatch={dispatches}"
+    url = address_of(view.dispatches)
     return f"{url}&status__exact={status}" if status else url
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from itertools import islice
 from typing import Any, ClassVar
 
 from django.contrib import admin
 from django.db.models import QuerySet
-from django.http import HttpRequest
+from django.http import Http404, HttpRequest, HttpResponse
+from django.urls import reverse
 from django.utils.safestring import SafeString
 from unfold.contrib.filters.admin import ChoicesDropdownFilter
 from unfold.decorators import display
@@ -24,7 +27,8 @@ KINDS: dict[str, str] = {
     Dispatch.Kind.TEST: "this test",
 }
 DIGITS = 10  # a code of Meta's fits an integer column
-DISPATCHES = 50  # of one step, as a list shows them together
+KEY = 19  # digits that a key has fewer of
+DISPATCHES = 250  # that a list shows together: gunicorn takes 4,094 characters of an address, limit_request_line
 
 STATUS_COLORS = {
     Status.QUEUED: "info",
@@ -44,8 +48,22 @@ def failure_code(rows: Any, code: str) -> Any:
     return rows.failed(known)
 
 
-def _named(dispatches: str) -> list[int]:
-    return [int(key) for key in dispatches.split(",")[:DISPATCHES]]
+def address_of(dispatches: Iterable[int]) -> str:
+    """The list of what these dispatches sent, the first DISPATCHES of them; it says so where there are more."""
+    named = ",".join(map(str, islice(dispatches, DISPATCHES + 1)))
+    return f"{reverse('admin:messaging_message_changelist')}?dispatch={named}"
+
+
+def _named(dispatches: str) -> list[str]:
+    return dispatches.split(",")[:DISPATCHES]
+
+
+def _all_of(organization: int, keys: list[str]) -> bool:
+    """Whether each of these is a dispatch of the organization."""
+    if not all(key.isdecimal() and len(key) < KEY for key in keys):
+        return False
+    wanted = set(map(int, keys))
+    return Dispatch.objects.filter(organization=organization, pk__in=wanted).count() == len(wanted)
 
 
 class DispatchFilter(GivenFilter):
@@ -57,7 +75,7 @@ class DispatchFilter(GivenFilter):
         return [(request.GET["dispatch"], KINDS[dispatch.kind])] if dispatch else []
 
     def queryset(self, request: HttpRequest, rows: QuerySet[Message]) -> QuerySet[Message]:
-        return rows.filter(dispatch__in=_named(self.value())) if self.value() else rows
+        return rows.filter(dispatch__in=[int(key) for key in _named(self.value())]) if self.value() else rows
 
 
 class ContactFilter(GivenFilter):
@@ -132,9 +150,19 @@ class MessageAdmin(SubjectAdmin):
         return ["dispatch_id", "contact_id"] if "," in request.GET["dispatch"] else ["contact_id"]
 
     def _subject(self, request: HttpRequest, name: str, key: str) -> Any:
-        """The first one of those that the address names, each of which must be the organization's."""
-        first, *_ = [super(MessageAdmin, self)._subject(request, name, one) for one in key.split(",")[:DISPATCHES]]
-        return first
+        """The first one of those that the address names, all of which must be the organization's. Two queries."""
+        if name != "dispatch":
+            return super()._subject(request, name, key)
+        first, *others = _named(key)
+        row = super()._subject(request, name, first)
+        if others and not _all_of(row.organization_id, others):
+            raise Http404
+        return row
+
+    def list_of(self, request: HttpRequest, given: dict[str, Any], context: dict[str, Any]) -> HttpResponse:
+        named = request.GET.get("dispatch", "").split(",")
+        most = DISPATCHES if len(named) > DISPATCHES else None
+        return super().list_of(request, given, {**context, "shown_revisions": most})
 
     @display(description="Recipient")
     def recipient(self, message: Message) -> str:

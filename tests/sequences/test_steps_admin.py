@@ -9,6 +9,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
+from kaanha.messaging.admin import DISPATCHES, address_of
 from kaanha.messaging.counting import Funnel
 from kaanha.organizations.models import Role
 from sequences import drafting, enrolling, publishing, seeing, step_numbers
@@ -679,6 +680,30 @@ def test_the_numbers_of_a_changed_step_lead_to_the_messages_of_all_its_revisions
     assert [str(row.contact) for row in alone.context["cl"].result_list] == ["Ravi"]
     for nobodys in (f"{second.pk},{DispatchFactory().pk}", f"{second.pk},", f"{second.pk},x"):
         assert owner.get("/admin/messaging/message/", {"dispatch": nobodys}).status_code == 404
+
+
+def test_a_list_of_more_revisions_than_fit_an_address_says_that_it_shows_the_newest(owner, shop, number, template):
+    made = DispatchFactory.create_batch(DISPATCHES + 2, organization=shop, phone_number=number, kind="step")
+    oldest, older, old, *_, newest = made
+    for dispatch, name in ((oldest, "Oldest"), (older, "Older"), (old, "Old"), (newest, "New")):
+        contact = ContactFactory(organization=shop, name=name)
+        MessageFactory(organization=shop, contact=contact, dispatch=dispatch, template=template)
+    says = "Shown are the messages of its newest 250 versions"
+
+    address = address_of(one.pk for one in reversed(made))
+    every = address_of(one.pk for one in reversed(made[2:]))
+    assert len(address.replace(",", "%2C")) < 4094
+    answer = owner.get(address)
+    with CaptureQueriesContext(connection) as many:
+        whole = owner.get(every)
+    with CaptureQueriesContext(connection) as few:
+        owner.get(address_of([newest.pk, old.pk]))
+
+    assert [str(row.contact) for row in answer.context["cl"].result_list] == ["Old", "New"]
+    assert says in text(answer)
+    assert [str(row.contact) for row in whole.context["cl"].result_list] == ["Old", "New"]
+    assert says not in text(whole)
+    assert len(many) == len(few)
 
 
 def test_new_numbers_go_to_the_steps_that_are_shown(owner, draft, template):
