@@ -339,7 +339,7 @@ class Import(OwnedModel):
         ]
 
     def __str__(self) -> str:
-        return f"{self.file_name} at {self.started_at:%Y-%m-%d %H:%M}"
+        return f"{self.file_name} at {self.started_at:%Y-%m-%d %H:%M %Z}"
 
 
 class ImportRemark(models.Model):

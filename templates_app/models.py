@@ -182,4 +182,4 @@ class TemplateSync(models.Model):
     problems: models.JSONField[list[str], list[str]] = models.JSONField(default=list)
 
     def __str__(self) -> str:
-        return f"sync of {self.account_id}, asked for at {self.asked_at:%Y-%m-%d %H:%M:%S}"
+        return f"sync of {self.account_id}, asked for at {self.asked_at:%Y-%m-%d %H:%M:%S %Z}"

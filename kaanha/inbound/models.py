@@ -36,7 +36,7 @@ class Callback(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"callback {self.pk} at {self.received_at:%Y-%m-%d %H:%M:%S}"
+        return f"callback {self.pk} at {self.received_at:%Y-%m-%d %H:%M:%S %Z}"
 
     @staticmethod
     def store(app: int, body: bytes, *, at: datetime) -> None:

@@ -176,7 +176,7 @@ class Event(OwnedModel):
         ]
 
     def __str__(self) -> str:
-        return f"{self.kind} at {self.occurred_at:%Y-%m-%d %H:%M:%S}"
+        return f"{self.kind} at {self.occurred_at:%Y-%m-%d %H:%M:%S %Z}"
 
     @classmethod
     def heard(cls, *kinds: str) -> set[tuple[int, str]]:
