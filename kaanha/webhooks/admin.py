@@ -253,11 +253,13 @@ class EndpointAdmin(OwnedAdmin):
     @display(description="State")
     def state(self, endpoint: Endpoint) -> SafeString:
         if endpoint.disabled_at:
-            return format_html("{}<br>{}", chip("disabled", "danger"), endpoint.disabled_reason)
+            return format_html("<span>{}<br>{}</span>", chip("disabled", "danger"), endpoint.disabled_reason)
         if not endpoint.active:
             return chip("off")
         if endpoint.failing_since:
-            return format_html("{}<br>since {}", chip("failing", "warning"), moment(endpoint.failing_since))
+            return format_html(
+                "<span>{}<br>since {}</span>", chip("failing", "warning"), moment(endpoint.failing_since)
+            )
         return chip("listening", "success")
 
     @display(description="Created", ordering="created_at")
