@@ -128,6 +128,7 @@ def running(database_url: str, logs: Path) -> Iterator[Product]:
             "PUBLIC_URL": f"http://127.0.0.1:{port}",
             "WHATSAPP_API_URL": meta.url,
             "SEQUENCE_MIN_DELAY_SECONDS": "1",
+            "WEBHOOKS_ALLOW_LOOPBACK": "true",
         }
         with processes.Processes(logs, environment=environment, say=lambda _: None) as parts:
             parts.start(processes.web(port, workers=1), *processes.workers(), processes.beat())

@@ -1,10 +1,17 @@
 """Without a mouse."""
 
 import re
+import threading
 
+from django.db import transaction
+from django.utils import timezone
 from playwright.sync_api import expect
 
 from broadcasts.models import Broadcast
+from kaanha.webhooks.models import Delivery, Event, Status
+from tests.browser.conftest import PATIENCE
+from tests.factories import EndpointFactory
+from tests.receivers import OK, Receiver
 
 
 def test_a_broadcast_is_written_and_reviewed_by_keyboard_alone(open_window, product):
@@ -48,3 +55,47 @@ def test_the_palette_opens_its_first_result_on_enter(open_window, product):
     window.page.keyboard.press("Enter")
 
     expect(window.page).to_have_url(re.compile(rf"/admin/contacts/contact/{asha.pk}/change/$"))
+
+
+def test_a_failed_delivery_is_replayed_by_keyboard_alone(open_window, product):
+    shop = product.shop("Hooks")
+    window = open_window(shop.member())
+    arrived = threading.Event()
+
+    def fine(connection):
+        connection.sendall(OK)
+        arrived.set()
+
+    with Receiver(says=fine) as receiver:
+        endpoint = EndpointFactory(organization=shop.organization, url=receiver.url)
+        with transaction.atomic():  # before a worker sees it
+            event = Event.record(shop.organization, "broadcast.completed", {"name": "Sale"}, at=timezone.now())
+            Delivery.objects.filter(endpoint=endpoint).update(status=Status.FAILED, attempts=1, next_attempt_at=None)
+
+        window.go("/admin/webhooks/delivery/?status__exact=failed")
+        window.tab_to("#result_list a:text-is('Replay')")
+        window.page.keyboard.press("Enter")
+        window.says("It is sent again, with the event id that it had.")
+        assert receiver.requests == []
+        window.tab_to("#main button:text-is('Replay')")
+        window.page.keyboard.press("Enter")
+
+        window.says("Replayed: 1.")
+        assert arrived.wait(PATIENCE / 1000)
+        assert [request.headers["X-Kaanha-Event-Id"] for request in receiver.requests] == [event.public_id]
+
+
+def test_the_connection_is_tested_by_keyboard_alone(open_window, product):
+    shop = product.shop("Plugged")
+    window = open_window(shop.member())
+
+    window.go(f"/admin/whatsapp/businessaccount/{shop.number.account_id}/change/")
+    window.tab_to("#main a:text-is('Set-up and test')")
+    window.page.keyboard.press("Enter")
+    expect(window.page.locator("form .k-lines li")).to_have_count(1)  # the callbacks, before anything is asked
+    window.tab_to("#main button:text-is('Test connection')")
+    window.page.keyboard.press("Enter")
+
+    # Meta knows the token, and knows nothing of this account.
+    window.says("Meta accepts it, and it has both permissions.")
+    window.says(f"WhatsApp account {shop.number.account.waba_id}: Meta says that")
