@@ -99,3 +99,26 @@ def test_the_connection_is_tested_by_keyboard_alone(open_window, product):
     # Meta knows the token, and knows nothing of this account.
     window.says("Meta accepts it, and it has both permissions.")
     window.says(f"WhatsApp account {shop.number.account.waba_id}: Meta says that")
+
+
+def test_a_list_is_filtered_by_keyboard_alone(open_window, product):
+    shop = product.shop("Sieve")
+    shop.people("newsletter", ["Asha"])
+    window = open_window(shop.member())
+    button, filters = (window.page.locator(name) for name in ("[data-filters]", "#changelist-filter"))
+
+    window.go("/admin/contacts/contact/")
+    window.tab_to("[data-filters]")
+    window.page.keyboard.press("Enter")
+    expect(filters).to_be_focused()
+    expect(button).to_have_attribute("aria-expanded", "true")
+    window.page.keyboard.press("Escape")
+    expect(filters).to_be_hidden()
+    expect(button).to_be_focused()
+    window.page.keyboard.press("Enter")
+    expect(filters).to_be_focused()
+    window.tab_to("#changelist-filter button:text-is('Apply Filters')")
+    window.page.keyboard.press("Enter")
+
+    window.page.wait_for_url(re.compile(r"/contact/\?"))
+    window.says("Asha", within="#result_list")
