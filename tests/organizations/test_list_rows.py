@@ -1,7 +1,9 @@
 """Rows of lists look as Unfold makes them, and are made without it: when Unfold changes its own, these fail."""
 
 import pytest
+from django import forms
 from django.contrib import admin
+from django.forms.renderers import DjangoTemplates
 from django.urls import reverse
 from unfold.templatetags.unfold_list import items_for_result
 
@@ -66,3 +68,14 @@ def test_a_row_leads_back_to_the_list_as_it_was():
     page = signed_in(shop, Role.OWNER).get(address(Contact), {"q": "asha"}).content.decode()
 
     assert f'<a href="{address(Contact, "change", row.pk)}?_changelist_filters=q%3Dasha" ' in page
+
+
+def test_what_may_be_chosen_is_shown_as_django_shows_it():
+    choices = [("", "All"), (1, "a <b>"), ('x&"y', "c"), ("Group", [(3, "d"), (4, "e")]), (None, "none"), (12345, "n")]
+    select = forms.Select(choices=choices)
+    asked = {"name": "tag", "value": 12345, "attrs": {"class": "q", "required": True}}
+
+    def shown(**options):
+        return "".join(line.strip() for line in select.render(**asked, **options).splitlines())
+
+    assert shown() == shown(renderer=DjangoTemplates())

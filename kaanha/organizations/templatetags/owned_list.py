@@ -1,4 +1,4 @@
-"""The tag of a list's table."""
+"""The tags of a list: its table, and what may be chosen in its filters."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ from typing import Any
 
 from django import template
 from django.contrib.admin.views.main import ChangeList
+from django.forms.utils import flatatt
+from django.utils.html import format_html_join
+from django.utils.safestring import SafeString
 from unfold.templatetags.unfold_list import result_headers
 
 from kaanha.organizations import list_rows
@@ -24,3 +27,10 @@ def list_table(context: template.RequestContext, changes: ChangeList) -> dict[st
         "rows": list(list_rows.rows(changes, headers, context.get("actions_row") or [])),
         "has_add_permission": context.get("has_add_permission"),
     }
+
+
+@register.simple_tag
+def options(choices: list[dict[str, Any]]) -> SafeString:
+    """What may be chosen, as Django's templates have it: they take two for each, and a tag list has hundreds."""
+    shown = ((one["value"], flatatt(one["attrs"]), one["label"]) for one in choices)
+    return format_html_join("\n", '<option value="{}"{}>{}</option>', shown)
