@@ -36,7 +36,7 @@ LOOK, PATIENCE = 0.1, 120  # seconds
 
 def measure(scale: Scale) -> Iterator[Row]:
     celery.app.set_default()  # pokes go to our broker
-    posts = max(scale.sends // 10, 500)
+    posts = max(scale.sends // 20, 500)
     store = opened(scale.sends)
     secret, key = store.number.account.app.secret, store.number.account.app.callback_key
     with _web("kaanha.settings") as (ours, pids), _web("benchmarks.bare_web") as (bare, bare_pids), _worker() as worker:

@@ -33,7 +33,7 @@ def measure(scale: Scale) -> Iterator[Row]:
     execute("VACUUM ANALYZE messaging_marketingcap")
     broadcast = _draft(store, scale.contacts)
     acts = (partial(_preview, broadcast, scale.contacts), partial(_by_hand, broadcast, scale.contacts))
-    ours, theirs = in_turns(scale.rounds * 3, *acts)
+    ours, theirs = in_turns(scale.rounds * 2, *acts)
     yield compared(f"{scale.contacts:,} contacts", ours, theirs, most=MOST, units=scale.contacts)
     api, admin = program(store.owner), person(store.owner)
     yield _page("API page", api, f"/api/broadcasts/{broadcast.public_id}/preview", scale)
@@ -79,7 +79,7 @@ def _require(found: int, size: int) -> None:
 
 def _page(name: str, client: Client, address: str, scale: Scale) -> Row:
     require_answer(client, address)
-    costs = [cost(lambda: client.get(address)) for _ in range(scale.rounds * 3)]
+    costs = [cost(lambda: client.get(address)) for _ in range(scale.rounds * 2)]
     return bounded(name, [one.wall * 1000 for one in costs], PAGE, costs=costs, units=1)
 
 
