@@ -14,7 +14,7 @@ from broadcasts.models import Broadcast, PauseReason, Status
 from contacts.models import Contact
 from kaanha.lib.errors import Refusal
 from kaanha.messaging import counting, sweeping
-from kaanha.messaging.models import Dispatch, Message
+from kaanha.messaging.models import Dispatch, Message, SkipReason
 from kaanha.messaging.models import Status as MessageStatus
 from kaanha.webhooks.models import Event
 from tests.contacts.threads import at_once
@@ -42,7 +42,8 @@ def messages_of(broadcast):
 
 
 def settle_all(broadcast, status=MessageStatus.SKIPPED):
-    messages_of(broadcast).update(status=status, due_at=None, lease_until=None, closed_at=NOW)
+    reason = SkipReason.CANCELED if status == MessageStatus.SKIPPED else ""
+    messages_of(broadcast).update(status=status, skip_reason=reason, due_at=None, lease_until=None, closed_at=NOW)
 
 
 def test_sending_queues_and_the_sweep_freezes_the_audience(redis, draft, people):
@@ -309,7 +310,7 @@ def test_completion_is_recorded_once_with_the_funnel_and_frees_the_lock(redis, d
     assert (fresh(broadcast).status, fresh(broadcast).completed_at) == (Status.COMPLETED, SOON)
     event = Event.objects.get(kind="broadcast.completed")
     assert event.organization == broadcast.organization
-    assert (event.data["id"], event.data["total"], event.data["skipped"]) == (broadcast.public_id, 2, {"": 2})
+    assert (event.data["id"], event.data["total"], event.data["skipped"]) == (broadcast.public_id, 2, {"canceled": 2})
     assert redis.get(lock.name(broadcast.organization_id)) is None
 
 
