@@ -55,9 +55,9 @@ class Subjects:
 
 def fill(size: Size) -> Subjects:
     """Both organizations, the small one first: its rows lie where a scan from the newest comes last."""
-    _execute("SELECT setseed(0.5)")
     from contacts import counting
 
+    _execute("SELECT setseed(0.5)")
     _execute("SET session_replication_role = replica")
     with indexed_afterward():
         _fill("Neighbor", size.smaller())

@@ -36,7 +36,7 @@ def of(broadcast: Broadcast, *, status: str | None = None, reason: str | None = 
     if status is not None:
         rows = rows.standing(status)
     if reason is not None:
-        rows = rows.skipped(reason)
+        rows = rows.skipped().filter(skip_reason=reason)
     # The contacts in a query of their own: joined, those of all the rows before a page would be read, too.
     return rows.defer("parameters").prefetch_related(Prefetch("contact", Contact.objects.defer("attributes")))
 

@@ -50,7 +50,7 @@ def by_reason(broadcast: Broadcast) -> dict[str, int]:
 
 def by_code(broadcast: Broadcast) -> dict[str, int]:
     """How many failed with each of Meta's codes, the most frequent first; "none" where it gave none."""
-    counted = _counted(_failed(broadcast), "error_code")
+    counted = _counted(_messages(broadcast).failed(), "error_code")
     return {"none" if code is None else str(code): count for code, count in counted}
 
 
@@ -59,11 +59,11 @@ def failures(broadcast: Broadcast) -> list[dict[str, Any]]:
 
     One query; another one for what Meta said with codes that we don't know.
     """
-    counted = _counted(_failed(broadcast), "error_code")
+    counted = _counted(_messages(broadcast).failed(), "error_code")
     words = {code: _words(code) for code, _ in counted}
     if unknown := [code for code, known in words.items() if not known]:
         asked = Q(error_code__in=[code for code in unknown if code is not None]) | Q(error_code=None)
-        words |= _failed(broadcast).filter(asked).values_list("error_code").annotate(Max("error_text"))
+        words |= _messages(broadcast).failed().filter(asked).values_list("error_code").annotate(Max("error_text"))
     return [{"code": code, "text": words[code], "count": count} for code, count in counted]
 
 
@@ -86,10 +86,6 @@ def _words(code: int | None) -> str:
 def _messages(broadcast: Broadcast) -> MessageQuerySet:
     rows: MessageQuerySet = Message.objects.filter(dispatch=broadcast.dispatch_id)
     return rows.none() if broadcast.dispatch_id is None else rows
-
-
-def _failed(broadcast: Broadcast) -> MessageQuerySet:
-    return _messages(broadcast).filter(failed_at__isnull=False)
 
 
 def _counted(rows: MessageQuerySet, column: str) -> list[tuple[Any, int]]:

@@ -14,7 +14,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from contacts import consent, counting, editing, tagging
-from contacts.models import Contact, ContactTag, Tag
+from contacts.models import Contact, ContactQuerySet, ContactTag, Tag
 from kaanha.lib import pagination, phone
 from kaanha.lib.api_json import Body, Text, YesNo
 from kaanha.lib.errors import Refusal
@@ -242,18 +242,20 @@ class ContactsAPI(ContactAreaAPI):
     def get(self, request: Request) -> Response:
         """The contacts, the newest first: all, by name or phone, by tag. Four queries; one more by name, one by tag."""
         asked = pagination.asked(request.query_params, ContactsQuery)
-        search, rows, total = asked.get("search", ""), Contact.objects.of(self.organization).active(), None
+        search, tag, rows = asked.get("search", ""), None, Contact.objects.of(self.organization).active()
         common = rows.is_common(search)
         if "tag" in asked:
             tag = tagging.found(self.organization, asked["tag"])
             rows = rows.tagged_any([tag])
-            total = None if search or "cursor" in asked else tagging.count(tag)
-        elif not search and "cursor" not in asked:
-            total = counting.total(self.organization)
-        if common and "cursor" not in asked:
-            total = rows.matching(search).count()  # all of them are found soonest by the index
+        total = None if "cursor" in asked else self._total(rows, search, tag)
         rows = rows.matching(search, common=common)
         return Response(pagination.paged(rows, asked, by=("-pk",), shown=contacts_shown, total=total))
+
+    def _total(self, rows: ContactQuerySet, search: str, tag: Tag | None) -> int:
+        """How many of these match. All of them are found soonest by the index, however common the name is."""
+        if search:
+            return rows.matching(search).count()
+        return tagging.count(tag) if tag else counting.total(self.organization.pk)
 
     @described(
         "contacts_create",

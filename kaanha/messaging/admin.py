@@ -17,7 +17,7 @@ from unfold.decorators import display
 from contacts.models import Contact
 from kaanha.messaging.models import Dispatch, Message, Status
 from kaanha.organizations.access import Area
-from kaanha.organizations.owned_admin import GivenFilter, Lesson, SubjectAdmin, chip, moment
+from kaanha.organizations.owned_admin import GivenFilter, Lesson, SubjectAdmin, chip, key_of, moment
 from templates_app.admin import bubble
 
 KINDS: dict[str, str] = {
@@ -27,7 +27,6 @@ KINDS: dict[str, str] = {
     Dispatch.Kind.TEST: "this test",
 }
 DIGITS = 10  # a code of Meta's fits an integer column
-KEY = 19  # digits that a key has fewer of
 DISPATCHES = 250  # that a list shows together: gunicorn takes 4,094 characters of an address, limit_request_line
 
 STATUS_COLORS = {
@@ -45,7 +44,7 @@ STATUS_COLORS = {
 def failure_code(rows: Any, code: str) -> Any:
     """The failures of one of Meta's codes; of none for anything that is no code, such as "none"."""
     known = int(code) if code.isdecimal() and len(code) < DIGITS else None
-    return rows.failed(known)
+    return rows.failed().filter(error_code=known)
 
 
 def address_of(dispatches: Iterable[int]) -> str:
@@ -60,9 +59,7 @@ def _named(dispatches: str) -> list[str]:
 
 def _all_of(organization: int, keys: list[str]) -> bool:
     """Whether each of these is a dispatch of the organization."""
-    if not all(key.isdecimal() and len(key) < KEY for key in keys):
-        return False
-    wanted = set(map(int, keys))
+    wanted = {key_of(key) or 0 for key in keys}  # 0, which no row has, for what is no key
     return Dispatch.objects.filter(organization=organization, pk__in=wanted).count() == len(wanted)
 
 
@@ -109,7 +106,7 @@ class ReasonFilter(ChoicesDropdownFilter):
 
     def queryset(self, request: HttpRequest, rows: QuerySet[Message]) -> QuerySet[Message]:
         reason = self.value()
-        return rows.skipped(reason) if reason else rows  # type: ignore[attr-defined]
+        return rows.skipped().filter(skip_reason=reason) if reason else rows  # type: ignore[attr-defined]
 
 
 @admin.register(Message)

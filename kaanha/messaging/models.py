@@ -127,21 +127,17 @@ class MessageQuerySet(OwnedQuerySet):
             return self.waiting().filter(Q(due_at__isnull=False) | Q(lease_until__isnull=False))
         column = NOTED.get(status)
         noted = self if column is None else self.filter(**{f"{column}__isnull": False})
-        if status == Status.UNCONFIRMED:
+        if status == Status.UNCONFIRMED:  # few, among the many that were skipped for a reason
             noted = noted.filter(skip_reason="")
         return noted.filter(status=status)
 
-    def skipped(self, reason: str | None = None) -> Self:
-        """Those that were skipped, or were for this reason. Not by their status, which isn't in the index.
+    def skipped(self) -> Self:
+        """Those with a reason, which the skipped have alone. Not by their status, which the index of reasons lacks."""
+        return self.filter(closed_at__isnull=False).exclude(skip_reason="")
 
-        A reason stands where a message was skipped, and nowhere else; so does a time of failure where it failed.
-        """
-        closed = self.filter(closed_at__isnull=False)
-        return closed.exclude(skip_reason="") if reason is None else closed.filter(skip_reason=reason)
-
-    def failed(self, code: int | None) -> Self:
-        """Those that failed with this code of Meta's, or without any. Not by their status, as above."""
-        return self.filter(failed_at__isnull=False, error_code=code)
+    def failed(self) -> Self:
+        """Those with a time of failure, which the failed have alone. Not by their status, as above."""
+        return self.filter(failed_at__isnull=False)
 
     def since(self, organization: Organization, moment: datetime) -> Self:
         """The organization's messages that were asked for at that moment or later. One small query besides its own.

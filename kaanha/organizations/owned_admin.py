@@ -74,6 +74,11 @@ def moment(at: datetime | None, otherwise: str = "–") -> str:
     return f"{timezone.localtime(at):%-d %b %Y, %H:%M %Z}" if at else otherwise
 
 
+def key_of(text: str) -> int | None:
+    """The key that an address names; None, which no row has, for what can't be one."""
+    return int(text) if text.isdecimal() and len(text) < 19 else None
+
+
 @lru_cache(maxsize=500, typed=True)  # typed: a text that is safe and one that isn't are two
 def chip(text: str, color: str = "") -> SafeString:
     """A colored label, in lists and on pages alike. Colors: success, info, primary, warning, danger, or none."""
@@ -461,7 +466,7 @@ class SubjectAdmin(ReadOnlyAdmin):
         return known
 
     def _subject(self, request: HttpRequest, name: str, key: str) -> Any:
-        rows: Any = self.subjects[name]._default_manager.filter(pk=int(key) if key.isdecimal() and len(key) < 19 else 0)
+        rows: Any = self.subjects[name]._default_manager.filter(pk=key_of(key))
         current = access.of(request)
         if current.organization is not None or not current.superuser:
             rows = rows.filter(organization=current.organization)

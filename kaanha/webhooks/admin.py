@@ -29,7 +29,7 @@ from kaanha.lib.errors import Refusal
 from kaanha.organizations import access
 from kaanha.organizations.access import Area
 from kaanha.organizations.fields import LocalTimeField
-from kaanha.organizations.owned_admin import Lesson, OwnedAdmin, OwnedForm, ReadOnlyAdmin, chip, moment
+from kaanha.organizations.owned_admin import Lesson, OwnedAdmin, OwnedForm, ReadOnlyAdmin, chip, key_of, moment
 from kaanha.webhooks import delivering, endpoints
 from kaanha.webhooks.models import Delivery, DeliveryQuerySet, Endpoint, Event, Kind, Source, Status
 
@@ -297,8 +297,8 @@ class EndpointFilter(DropdownFilter):
         return [(str(row.pk), str(row)) for row in rows.order_by("pk")]
 
     def queryset(self, request: HttpRequest, rows: QuerySet[Delivery]) -> QuerySet[Delivery]:
-        chosen = self.value() or ""
-        return rows.filter(endpoint=int(chosen)) if chosen.isdecimal() and len(chosen) < 19 else rows
+        key = key_of(self.value() or "")
+        return rows if key is None else rows.filter(endpoint=key)
 
 
 class StatusFilter(ChoicesDropdownFilter):

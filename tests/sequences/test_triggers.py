@@ -110,7 +110,8 @@ def test_who_may_not_be_messaged_is_refused_on_record_and_a_later_opt_in_reopens
     assert not Enrollment.objects.exists()
 
 
-def test_who_is_deleted_before_it_is_decided_is_refused_as_deleted_even_if_enrolled_before(stage):
+def enrolled_and_tagged_again(stage):
+    """A contact that a tag has enrolled, and that has got the tag again since then."""
     cart = stage.tag("cart")
     stage.active(stage.message(), trigger="tag_added", trigger_tag=cart)
     contact = stage.contact()
@@ -118,6 +119,11 @@ def test_who_is_deleted_before_it_is_decided_is_refused_as_deleted_even_if_enrol
     stage.run()
     ContactTag.objects.all().delete()
     stage.put_on(cart, contact)
+    return contact
+
+
+def test_who_is_deleted_before_it_is_decided_is_refused_as_deleted_even_if_enrolled_before(stage):
+    contact = enrolled_and_tagged_again(stage)
     consent.delete([contact.pk], at=stage.now)
     stage.run()
 
@@ -126,13 +132,7 @@ def test_who_is_deleted_before_it_is_decided_is_refused_as_deleted_even_if_enrol
 
 
 def test_a_tag_put_on_twice_enrolls_once(stage):
-    cart = stage.tag("cart")
-    stage.active(stage.message(), trigger="tag_added", trigger_tag=cart)
-    contact = stage.contact()
-    stage.put_on(cart, contact)
-    stage.run()
-    ContactTag.objects.all().delete()
-    stage.put_on(cart, contact)
+    contact = enrolled_and_tagged_again(stage)
     stage.run()
 
     assert Enrollment.objects.count() == 1
