@@ -316,8 +316,9 @@ class OwnedAdmin(PagedAdmin):
     def get_changelist_instance(self, request: HttpRequest) -> Any:
         changes = super().get_changelist_instance(request)
         changes.result_list = list(changes.result_list)
-        if not request.GET.keys() - {"p", "o"}:
-            changes.full_result_count = changes.result_count  # nothing is filtered away: no "show all"
+        # Nothing is filtered away, or more than were counted: the header names no number then, nor "show all".
+        if not request.GET.keys() - {"p", "o"} or changes.paginator.capped:
+            changes.full_result_count = changes.result_count
         changes.emptiness = None if changes.result_list else self.emptiness(request)
         self.complete(request, changes.result_list)
         return changes

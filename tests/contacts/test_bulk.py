@@ -246,6 +246,9 @@ def test_the_list_is_counted_as_far_as_people_go(agent, people, monkeypatch):
 
     assert [counted(page) for page in (1, 2, 5)] == ["2+ contacts", "3+ contacts", "5 contacts"]
     assert "search or filter" not in text(agent.get(LIST))
+    # in the header, which knows no "+"
+    assert "2 results" not in text(agent.get(f"{LIST}?consent=in"))
+    assert "5 results" in text(agent.get(f"{LIST}?consent=in&p=5"))
 
 
 def test_a_small_selection_is_changed_at_once(agent, people):
