@@ -17,8 +17,8 @@ from django.db import connection, transaction
 
 from kaanha.messaging import queueing
 from kaanha.messaging.queueing import Queued
-from kaanha.webhooks.models import Event
-from sequences import batches, enrolling, exiting
+from kaanha.webhooks.models import Kind
+from sequences import batches, customer_news, exiting
 from sequences.batches import Known, Row
 from sequences.conditions import Facts
 from sequences.counting import Tally
@@ -116,7 +116,8 @@ def _write(walks: list[tuple[Row, Walk]], known: Known, *, now: datetime) -> Non
         _execute(_END_RUNS, [values for row, one in walks for values in _ended(row, one)])
         _execute(_ADD_RUNS, [values for row, one in walks for values in _added(row, one, sent.get(row.id))])
         _execute(_MOVE, [_standing(row, one, sent.get(row.id), now) for row, one in walks])
-        _tell([row for row, one in walks if one.step is None], known, now=now)
+        completed = [row.id for row, one in walks if one.step is None]
+        customer_news.tell(Kind.SEQUENCE_COMPLETED, completed, now=now)
         _count(walks)
 
 
@@ -167,22 +168,6 @@ def _standing(row: Row, one: Walk, message: int | None, now: datetime) -> tuple[
         one.next_run_at,
         None if left else message or one.message,
         now if left else None,
-    )
-
-
-def _tell(completed: list[Row], known: Known, *, now: datetime) -> None:
-    Event.record_many(
-        [
-            (
-                row.organization,
-                "sequence.completed",
-                enrolling.told(
-                    row.sequence, known.courses[row.sequence].name, row.contact, known.people[row.contact].phone, row.id
-                ),
-            )
-            for row in completed
-        ],
-        at=now,
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
 from collections.abc import Sequence as Listed
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,13 +12,12 @@ from django.db import connection, transaction
 from django.db.models import QuerySet
 
 from contacts.models import Contact, Tag
-from kaanha.lib import cursors, public_ids
 from kaanha.lib.errors import Refusal
 from kaanha.organizations import audit
-from kaanha.webhooks.models import Event
-from sequences import locks
+from kaanha.webhooks.models import Kind
+from sequences import customer_news, locks
 from sequences.counting import Tally
-from sequences.models import Code, Enrollment, Intake, IntakeContact, Sequence, Status
+from sequences.models import Code, Intake, IntakeContact, Sequence, Status
 
 BATCH = 10_000
 
@@ -139,77 +138,20 @@ def enter(wanted: str, parameters: dict[str, Any], *, now: datetime, tally: Tall
     """Decide who is `wanted`: (sequence, outcome) for each. Call it in a transaction; `tally` is for its end.
 
     `wanted` is a SELECT of (sequence_id, contact_id, source, at) with its `parameters`; `at` is the cause, from which
-    the first delay counts. Contacts of another organization than the sequence's are left out. Four statements: they
-    judge, enroll, record refusals and tell. The unique constraint decides between racers.
+    the first delay counts. Contacts of another organization than the sequence's are left out. Three statements: they
+    judge and enroll, record refusals, and ask who listens. The unique constraint decides between racers.
     """
-    with cursors.for_many() as cursor:
-        cursor.execute(_JUDGE.format(wanted=wanted), parameters)
-        judged = [_Judged(*values) for values in cursor.fetchall()]
-        entering = [one for one in judged if not one.code]
-        cursor.execute(_ENTER, _columns([(one.sequence, one.contact, one.source, one.at) for one in entering], 4))
-        entered = {(sequence, contact): (key, step) for key, sequence, contact, step in cursor.fetchall()}
-        decided = [(one, one.code or _verdict(one, entered)) for one in judged]
-        refused = [(one.sequence, one.contact, code, one.source) for one, code in decided if code]
+    with connection.cursor() as cursor:
+        cursor.execute(_ENTER.format(wanted=wanted), parameters)
+        decided = cursor.fetchall()
+        refused = [(sequence, contact, code, source) for sequence, contact, source, _, _, code in decided if code]
         if refused:
-            cursor.execute(_REFUSE, [now, *_columns(refused, 4)])
-    for (sequence, _), (_, step) in entered.items():
-        tally.people(sequence, "enrolled")
-        tally.step(step, "arrived")
-    keys = {pair: key for pair, (key, _) in entered.items()}
-    _tell([one for one, code in decided if not code], keys, now=now)
-    return [(one.sequence, Outcome(one.contact, keys.get(one.pair), code)) for one, code in decided]
-
-
-@dataclass(frozen=True, slots=True)
-class _Judged:
-    """A contact that is wanted, and why it may not be enrolled; an empty `code` if it may."""
-
-    sequence: int
-    contact: int
-    source: str
-    at: datetime
-    organization: int
-    name: str
-    phone: str | None
-    code: str
-
-    @property
-    def pair(self) -> tuple[int, int]:
-        return self.sequence, self.contact
-
-
-def _verdict(one: _Judged, entered: Mapping[tuple[int, int], object]) -> str:
-    """Somebody else enrolled the contact since we looked: the first wins."""
-    return "" if one.pair in entered else Code.ALREADY_ENROLLED.value
-
-
-def _columns(rows: Listed[tuple[Any, ...]], width: int) -> list[list[Any]]:
-    return [list(column) for column in zip(*rows, strict=True)] if rows else [[] for _ in range(width)]
-
-
-def _tell(enrolled: Listed[_Judged], keys: Mapping[tuple[int, int], int], *, now: datetime) -> None:
-    Event.record_many(
-        [
-            (
-                one.organization,
-                "sequence.enrolled",
-                told(one.sequence, one.name, one.contact, one.phone, keys[one.pair]) | {"source": one.source},
-            )
-            for one in enrolled
-        ],
-        at=now,
-    )
-
-
-def told(sequence: int, name: str, contact: int, phone: str | None, enrollment: int) -> dict[str, Any]:
-    """What an event says about an enrollment."""
-    return {
-        "enrollmentId": public_ids.encode(Enrollment.PUBLIC_KIND, enrollment),
-        "sequenceId": public_ids.encode(Sequence.PUBLIC_KIND, sequence),
-        "sequence": name,
-        "contactId": public_ids.encode(Contact.PUBLIC_KIND, contact),
-        "phone": phone,
-    }
+            cursor.execute(_REFUSE, [now, *map(list, zip(*refused, strict=True))])
+    for (sequence, step), count in Counter((one[0], one[4]) for one in decided if not one[5]).items():
+        tally.people(sequence, "enrolled", count)
+        tally.step(step, "arrived", count)
+    customer_news.tell(Kind.SEQUENCE_ENROLLED, [key for _, _, _, key, _, code in decided if not code], now=now)
+    return [(sequence, Outcome(contact, key, code)) for sequence, contact, _, key, _, code in decided]
 
 
 def _require_active(sequence: Sequence) -> None:
@@ -240,36 +182,40 @@ _CHOOSE = """
 INSERT INTO sequences_intakecontact (intake_id, contact_id) SELECT %s, id FROM ({chosen}) AS chosen (id)
 ON CONFLICT DO NOTHING
 """
-_JUDGE = """
-WITH wanted (sequence_id, contact_id, source, at) AS MATERIALIZED ({wanted})
-SELECT DISTINCT ON (w.sequence_id, w.contact_id) w.sequence_id, w.contact_id, w.source, w.at,
-  s.organization_id, s.name, c.phone,
-  CASE
-    WHEN c.deleted_at IS NOT NULL THEN 'contact_deleted'
-    WHEN EXISTS (SELECT FROM sequences_enrollment e WHERE e.sequence_id = s.id AND e.contact_id = c.id)
-      THEN 'already_enrolled'
-    WHEN s.status IN ('draft', 'archived') THEN 'sequence_not_active'
-    WHEN NOT c.opted_in THEN 'not_opted_in'
-    WHEN EXISTS (SELECT FROM contacts_contacttag h WHERE h.contact_id = c.id AND h.tag_id = s.exit_tag_id)
-      THEN 'exit_tag'
-    ELSE '' END
-FROM wanted w
-JOIN sequences_sequence s ON s.id = w.sequence_id
-JOIN contacts_contact c ON c.id = w.contact_id AND c.organization_id = s.organization_id
-ORDER BY w.sequence_id, w.contact_id, w.at
-"""
-# A timer set to the cause: whatever comes late is overdue from the first step on.
+# Whom somebody else enrolled since we looked isn't among the entered: the first wins. The timer is set to the cause:
+# whatever comes late is overdue from the first step on.
 _ENTER = """
-INSERT INTO sequences_enrollment
-  (organization_id, sequence_id, contact_id, revision_id, step_id, status, exit_reason, source,
-   enrolled_at, since, next_run_at)
-SELECT r.organization_id, new.sequence_id, new.contact_id, r.id, first.id, 'active', '', new.source,
-  new.at, new.at, new.at
-FROM unnest(%s::bigint[], %s::bigint[], %s::text[], %s::timestamptz[]) AS new (sequence_id, contact_id, source, at)
-JOIN sequences_revision r ON r.sequence_id = new.sequence_id AND r.superseded_at IS NULL
-JOIN sequences_step first ON first.revision_id = r.id AND first.position = 0
-ORDER BY new.sequence_id, new.contact_id
-ON CONFLICT (sequence_id, contact_id) DO NOTHING RETURNING id, sequence_id, contact_id, step_id
+WITH wanted (sequence_id, contact_id, source, at) AS MATERIALIZED ({wanted}), judged AS MATERIALIZED (
+  SELECT DISTINCT ON (w.sequence_id, w.contact_id) w.sequence_id, w.contact_id, w.source, w.at,
+    CASE
+      WHEN c.deleted_at IS NOT NULL THEN 'contact_deleted'
+      WHEN EXISTS (SELECT FROM sequences_enrollment e WHERE e.sequence_id = s.id AND e.contact_id = c.id)
+        THEN 'already_enrolled'
+      WHEN s.status IN ('draft', 'archived') THEN 'sequence_not_active'
+      WHEN NOT c.opted_in THEN 'not_opted_in'
+      WHEN EXISTS (SELECT FROM contacts_contacttag h WHERE h.contact_id = c.id AND h.tag_id = s.exit_tag_id)
+        THEN 'exit_tag'
+      ELSE '' END AS code
+  FROM wanted w
+  JOIN sequences_sequence s ON s.id = w.sequence_id
+  JOIN contacts_contact c ON c.id = w.contact_id AND c.organization_id = s.organization_id
+  ORDER BY w.sequence_id, w.contact_id, w.at
+), entered AS (
+  INSERT INTO sequences_enrollment
+    (organization_id, sequence_id, contact_id, revision_id, step_id, status, exit_reason, source,
+     enrolled_at, since, next_run_at)
+  SELECT r.organization_id, j.sequence_id, j.contact_id, r.id, first.id, 'active', '', j.source, j.at, j.at, j.at
+  FROM judged j
+  JOIN sequences_revision r ON r.sequence_id = j.sequence_id AND r.superseded_at IS NULL
+  JOIN sequences_step first ON first.revision_id = r.id AND first.position = 0
+  WHERE j.code = ''
+  ORDER BY j.sequence_id, j.contact_id
+  ON CONFLICT (sequence_id, contact_id) DO NOTHING RETURNING id, sequence_id, contact_id, step_id
+)
+SELECT j.sequence_id, j.contact_id, j.source, e.id, e.step_id,
+  CASE WHEN j.code = '' AND e.id IS NULL THEN 'already_enrolled' ELSE j.code END
+FROM judged j LEFT JOIN entered e ON e.sequence_id = j.sequence_id AND e.contact_id = j.contact_id
+ORDER BY j.sequence_id, j.contact_id
 """
 _REFUSE = """
 INSERT INTO sequences_enrollmentrefusal (sequence_id, contact_id, code, source, at)

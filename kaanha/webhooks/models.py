@@ -57,14 +57,8 @@ class Source(models.TextChoices):
 
 TEST = "test"
 DISABLED = "webhook.disabled"  # in the event log alone
-# Kept for the event log also where nobody listens. Messages and contacts have histories of their own, and are many.
-LOGGED = (
-    Kind.BROADCAST_COMPLETED,
-    Kind.SEQUENCE_ENROLLED,
-    Kind.SEQUENCE_COMPLETED,
-    Kind.TEMPLATE_STATUS_CHANGED,
-    DISABLED,
-)
+# Kept for the event log also where nobody listens. Messages, contacts and enrollments are many, and are their own log.
+LOGGED = (Kind.BROADCAST_COMPLETED, Kind.TEMPLATE_STATUS_CHANGED, DISABLED)
 
 
 class EndpointQuerySet(OwnedQuerySet):

@@ -88,7 +88,22 @@ def opt_out(contacts: list[int]) -> int:
     return len(consent.opt_out(contacts, source=ConsentSource.OPERATOR, proof="sample", at=timezone.now()))
 
 
-ACTS: dict[str, Callable[..., Any]] = {each.__name__: each for each in (command, act, share_templates, single, opt_out)}
+def listen(organization: str, *kinds: str) -> int:
+    """Have an endpoint hear of these events, at an address where nobody is."""
+    from kaanha.organizations.models import Organization
+    from kaanha.webhooks.models import Endpoint
+
+    owner = Organization.objects.get(slug=organization)
+    told = {"url": "https://hooks.example.test/kaanha", "kinds": list(kinds)}
+    endpoint, _ = Endpoint.objects.get_or_create(
+        organization=owner, **told, defaults={"secret": Endpoint.new_secret(), "batched": True}
+    )
+    return int(endpoint.pk)
+
+
+ACTS: dict[str, Callable[..., Any]] = {
+    each.__name__: each for each in (command, act, share_templates, single, opt_out, listen)
+}
 
 
 def main() -> None:

@@ -41,6 +41,7 @@ class Drip:
 
 def start(machine: Machine, people: int, *, organization: str = HERE, endings: Sequence[int] | None = None) -> Drip:
     """Activate a sequence that a tag starts, and import new contacts with that tag."""
+    machine.do("listen", organization, "sequence.enrolled", "sequence.completed")
     numbers = machine.numbers(people, endings=endings)
     name = f"drip {numbers[0]}"
     bought = f"bought {numbers[0]}"

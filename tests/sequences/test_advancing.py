@@ -6,6 +6,7 @@ from kaanha.messaging.models import Message
 from kaanha.webhooks.models import Event
 from sequences import counting
 from sequences.models import Enrollment, Step
+from tests.factories import EndpointFactory
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -30,8 +31,26 @@ def test_a_message_then_a_delay_then_a_message(stage):
     enrollment.refresh_from_db()
     assert (enrollment.status, enrollment.step, enrollment.ended_at) == ("completed", None, stage.now)
     assert stage.path(contact) == [("a", "sent"), ("d", "waited"), ("b", "sent")]
-    event = Event.objects.get(kind="sequence.completed")
-    assert event.data["enrollmentId"] == enrollment.public_id
+    assert not Event.objects.exists()
+
+
+def test_who_listens_is_told_of_the_end(stage):
+    EndpointFactory(organization=stage.organization, kinds=["sequence.completed"])
+    EndpointFactory(kinds=["sequence.enrolled"])
+    sequence = stage.active(stage.message("a"))
+    contact = stage.contact()
+    (enrollment,) = stage.enroll(sequence, contact)
+    stage.settle()
+
+    event = Event.objects.get()
+    assert (event.kind, event.organization) == ("sequence.completed", stage.organization)
+    assert event.data == {
+        "enrollmentId": enrollment.public_id,
+        "sequenceId": sequence.public_id,
+        "sequence": sequence.name,
+        "contactId": contact.public_id,
+        "phone": contact.phone,
+    }
 
 
 def test_has_the_tag_both_ways(stage):

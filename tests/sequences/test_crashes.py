@@ -28,6 +28,7 @@ from sequences import (
     waking,
 )
 from sequences.models import Enrollment, EnrollmentRefusal, Sequence, Source, StepRun
+from tests.factories import EndpointFactory
 from tests.sequences.conftest import TRANSIENT
 from tests.sequences.test_exiting import in_flight
 
@@ -36,7 +37,7 @@ TABLES = (
     "contacts_contactevent", "messaging_dispatch", "messaging_dispatchcount", "messaging_message", "messaging_stepnews",
     "sequences_enrollment", "sequences_enrollmentrefusal", "sequences_intake", "sequences_intakecontact",
     "sequences_revision", "sequences_sequence", "sequences_sequencecount", "sequences_step", "sequences_stepcount",
-    "sequences_steprun", "webhooks_event",
+    "sequences_steprun", "webhooks_delivery", "webhooks_event",
 )  # fmt: skip
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -51,6 +52,7 @@ class Scene:
 
     def __init__(self, stage) -> None:
         self.stage = stage
+        EndpointFactory(organization=stage.organization, kinds=["sequence.enrolled", "sequence.completed"])
         cart, bought, self.done, vip = (stage.tag(name) for name in ("cart", "bought", "done", "vip"))
         self.sequence = stage.active(
             stage.message("a"),
