@@ -338,18 +338,28 @@ class DeliveryAdmin(ReadOnlyAdmin):
     def replay_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         self.require(request)
         delivery = self.found(request, object_id)
-        return self.confirmed(
-            request,
-            delivery,
-            lambda: _replayed(Delivery.objects.filter(pk=delivery.pk), delivery),
-            title="Replay the delivery",
-            sentences=["It is sent again, with the event id that it had."],
-            button="Replay",
-        )
+        if request.method == "GET" and (refusal := endpoints.why_not(delivery)):
+            messages.warning(request, str(refusal))
+            return redirect(self.url("change", delivery.pk))
 
-    @action(description="Replay", url_path="replay-button", permissions=["act"])
+        def replay() -> str:
+            endpoints.replay_one(delivery, now=timezone.now())
+            return "It is sent again."
+
+        sentences = ["It is sent again, with the event id that it had."]
+        asked: dict[str, Any] = {"sentences": sentences, "button": "Replay"}
+        return self.confirmed(request, delivery, replay, title="Replay the delivery", **asked)
+
+    @action(description="Replay", url_path="replay-button", permissions=["replay"])
     def replay_button(self, request: HttpRequest, object_id: str) -> HttpResponse:
         return redirect(self.url("replay", object_id))
+
+    def has_replay_permission(self, request: HttpRequest, object_id: str | None = None) -> bool:
+        """For what can be replayed; what isn't found is said by the page behind the button."""
+        if object_id is None or not self.has_act_permission(request):
+            return self.has_act_permission(request)
+        delivery = self.get_object(request, str(object_id))
+        return delivery is None or endpoints.why_not(delivery) is None
 
     @admin.action(description="Replay", permissions=["act"])
     def replay_selected(self, request: HttpRequest, deliveries: DeliveryQuerySet) -> None:

@@ -16,7 +16,7 @@ from kaanha.lib.errors import Refusal
 from kaanha.organizations import audit
 from kaanha.organizations.models import Organization
 from kaanha.webhooks import delivering
-from kaanha.webhooks.models import TEST, Delivery, DeliveryQuerySet, Endpoint, Event, Status
+from kaanha.webhooks.models import TEST, Delivery, DeliveryQuerySet, Endpoint, Status
 
 MOST = 20  # endpoints of an organization: each takes part in the threads that deliver
 REPLAYED = 10_000  # deliveries in one replay
@@ -110,15 +110,24 @@ def locked(endpoint: Endpoint, versions: Container[str] | None) -> Endpoint:
     return held
 
 
+def why_not(delivery: Delivery) -> Refusal | None:
+    """What keeps a delivery from being replayed: it is on its way already, a test, or has nowhere to go."""
+    if delivery.status == Status.PENDING:
+        return Refusal("This delivery is pending: it is tried without a replay.", code="delivery_pending")
+    if delivery.event.kind == TEST:
+        return Refusal("A test isn't replayed. Send a new one to the endpoint.", code="delivery_is_test")
+    if not delivery.endpoint.listening:
+        return Refusal("The endpoint is off, or deleted. Turn it on, then replay.", code="endpoint_off")
+    return None
+
+
 def replay_one(delivery: Delivery, *, now: datetime) -> None:
-    """Deliver it once more. Refusal where it is on its way already, a test, or has nowhere to go."""
-    if replay(Delivery.objects.filter(pk=delivery.pk), delivery, now=now)[0]:
-        return
-    if Delivery.objects.filter(pk=delivery.pk, status=Status.PENDING).exists():
-        raise Refusal("This delivery is pending: it is tried without a replay.", code="delivery_pending")
-    if Event.objects.filter(pk=delivery.event_id, kind=TEST).exists():
-        raise Refusal("A test isn't replayed. Send a new one to the endpoint.", code="delivery_is_test")
-    raise Refusal("The endpoint is off, or deleted. Turn it on, then replay.", code="endpoint_off")
+    """Deliver it once more. Refusal where it may not be, see `why_not`."""
+    alone = Delivery.objects.filter(pk=delivery.pk)
+    with transaction.atomic():
+        if refusal := why_not(alone.select_related("event", "endpoint").select_for_update(of=("self",)).get()):
+            raise refusal
+        replay(alone, delivery, now=now)
 
 
 def replay_range(

@@ -299,7 +299,7 @@ class Delivery(OwnedModel):
         ]
 
     def __str__(self) -> str:
-        return f"{self.public_id} {self.status}"
+        return f"Delivery of {self.event.kind}"
 
     def settle(self, answer: Answer, *, attempt: int, retried: bool, now: datetime) -> bool:
         """Take in what came of the attempt of that number, the row locked; whether it changes anything.

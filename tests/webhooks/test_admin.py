@@ -132,6 +132,21 @@ def test_a_delivery_is_replayed_from_its_page_and_from_the_list(owner, endpoint,
     assert len({request.headers["X-Kaanha-Event-Id"] for request in receiver.requests}) == 1
 
 
+def test_what_is_on_its_way_is_not_offered_to_be_replayed(owner, endpoint, receiver):
+    (delivery,) = happen(endpoint.organization)
+
+    assert "Delivery of broadcast.completed" in text(owner.get(page(delivery)))
+    assert "replay-button" not in owner.get(page(delivery)).content.decode()
+    for answered in (
+        owner.get(page(delivery, "replay"), follow=True),
+        owner.post(page(delivery, "replay"), follow=True),
+    ):
+        assert said(answered) == ["This delivery is pending: it is tried without a replay."]
+    sweep()
+    assert len(receiver.requests) == 1
+    assert "replay-button" in owner.get(page(delivery)).content.decode()
+
+
 def test_a_range_of_time_is_replayed(owner, endpoint, receiver):
     now = timezone.now().replace(second=0, microsecond=0)
     for hours, status in ((3, Status.FAILED), (2, Status.FAILED), (2, Status.DELIVERED), (1, Status.FAILED)):
