@@ -1,6 +1,6 @@
 """Stands where Meta stands in a benchmark: takes messages, answers each with a wamid after a while, and keeps count.
 
-python -m benchmarks.sink [--port PORT]; prints the port that it listens on.
+python -m benchmarks.sink CERTIFICATE; prints the ports that it listens on, without TLS and with it.
 
 The first part of the path is how many milliseconds an answer takes: POST /50/PHONE_NUMBER_ID/messages. `GET /taken`
 tells when each message came since it was asked last, `GET /count` how many have come since then, `GET /bodies` the last
@@ -9,14 +9,15 @@ thousand of them.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import gc
 import itertools
 import json
 import signal
+import ssl
 import subprocess
 import sys
+import tempfile
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -26,8 +27,10 @@ from typing import Any
 from urllib.request import urlopen
 
 from kaanha.tied import die_with_parent
+from tests.receivers import certificate
 
 CHECKOUT = Path(__file__).resolve().parent.parent
+HOST = "127.0.0.1"
 KEPT = 1_000  # bodies
 HEAD_END = b"\r\n\r\n"
 
@@ -98,13 +101,16 @@ def _length(head: bytes) -> int:
 
 
 class Sink:
-    """A sink in a process of its own, as the benchmark sees it."""
+    """A sink in a process of its own, as the benchmark sees it. Whoever comes by TLS trusts its certificate."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, secure_port: int, trusted: Path) -> None:
         self.port = port
+        self.secure_port = secure_port
+        self.trusted = trusted
 
-    def url(self, milliseconds: int) -> str:
-        return f"http://127.0.0.1:{self.port}/{milliseconds}"
+    def url(self, milliseconds: int, *, tls: bool = False) -> str:
+        origin = f"https://{HOST}:{self.secure_port}" if tls else f"http://{HOST}:{self.port}"
+        return f"{origin}/{milliseconds}"
 
     def count(self) -> int:
         return int(self._ask("count"))
@@ -117,33 +123,40 @@ class Sink:
         return [body.encode() for body in self._ask("bodies")]
 
     def _ask(self, question: str) -> Any:
-        with urlopen(f"http://127.0.0.1:{self.port}/{question}", timeout=10) as answer:
+        with urlopen(f"http://{HOST}:{self.port}/{question}", timeout=10) as answer:
             return json.load(answer)
 
 
 @contextmanager
 def running() -> Iterator[Sink]:
-    process = subprocess.Popen(
-        [sys.executable, "-m", "benchmarks.sink"],
-        cwd=CHECKOUT,
-        stdout=subprocess.PIPE,
-        preexec_fn=die_with_parent(signal.SIGKILL),
-    )
-    try:
-        assert process.stdout is not None
-        yield Sink(int(process.stdout.readline()))
-    finally:
-        process.kill()
-        process.communicate()
+    with tempfile.TemporaryDirectory() as folder:
+        path, _ = certificate(Path(folder), HOST)
+        process = subprocess.Popen(  # noqa: S603
+            [sys.executable, "-m", "benchmarks.sink", path],
+            cwd=CHECKOUT,
+            stdout=subprocess.PIPE,
+            preexec_fn=die_with_parent(signal.SIGKILL),
+        )
+        try:
+            assert process.stdout is not None
+            port, secure_port = map(int, process.stdout.readline().split())
+            yield Sink(port, secure_port, path)
+        finally:
+            process.kill()
+            process.communicate()
 
 
-async def serve(port: int) -> None:
+async def serve(path: str) -> None:
     taken, loop = Taken(), asyncio.get_running_loop()
-    server = await loop.create_server(lambda: Connection(taken, loop), "127.0.0.1", port, backlog=1024)
-    print(server.sockets[0].getsockname()[1], flush=True)  # noqa: T201
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(path)
+    servers = [
+        await loop.create_server(lambda: Connection(taken, loop), HOST, 0, backlog=1024, ssl=tls)
+        for tls in (None, context)
+    ]
+    print(*(server.sockets[0].getsockname()[1] for server in servers), flush=True)  # noqa: T201
     gc.freeze()
-    async with server:
-        await server.serve_forever()
+    await asyncio.gather(*(server.serve_forever() for server in servers))
 
 
 _ANSWER = (
@@ -153,6 +166,4 @@ _ANSWER = (
 _OK = b"HTTP/1.1 200 OK\r\nContent-Type: application/json; charset=UTF-8\r\nContent-Length: %d\r\n\r\n%s"
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--port", type=int, default=0)
-    asyncio.run(serve(parser.parse_args().port))
+    asyncio.run(serve(sys.argv[1]))

@@ -7,6 +7,7 @@ Celery hands out slices. The template is MARKETING with variables, so every rule
 from __future__ import annotations
 
 import itertools
+import os
 import resource
 import statistics
 import subprocess
@@ -50,6 +51,23 @@ VARIABLES = {
 }
 
 
+@dataclass(frozen=True)
+class Road:
+    """How the sink is reached, and how long its answers take."""
+
+    milliseconds: int
+    tls: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.milliseconds} ms answers{' over TLS' if self.tls else ''}"
+
+    def url(self, to: Sink) -> str:
+        return to.url(self.milliseconds, tls=self.tls)
+
+
+ROADS = (Road(50), Road(150), Road(50, tls=True))
+
+
 @dataclass
 class Round:
     """One broadcast to each store's recipients: what it cost the workers, and when the messages came to the sink."""
@@ -74,27 +92,25 @@ def measure(scale: Scale) -> Iterator[Row]:
     stores = [_store(name, scale.sends) for name in ("one", "two")]
     some = max(scale.sends // 10, 1_000)
     with sink.running() as to:
-        for milliseconds in (50, 150):
-            with _workers(1, to.url(milliseconds)) as pids:
+        for road in ROADS:
+            with _workers(1, to, road) as pids:
                 _send(to, stores[:1], some // 10, pids)  # warm
-                bodies = to.bodies()
-                yield from _against_bare(scale, to, stores[0], some, pids, milliseconds, bodies)
-        with _workers(1, to.url(50)) as pids:
+                yield from _against_bare(scale, to, road, stores[0], some, pids)
+        with _workers(1, to) as pids:
             yield from _flat(to, stores[0], scale.sends, pids)
         yield from _together(scale, to, stores, some)
 
 
-def _against_bare(
-    scale: Scale, to: Sink, store: Store, some: int, pids: Sequence[int], milliseconds: int, bodies: list[bytes]
-) -> Iterator[Row]:
+def _against_bare(scale: Scale, to: Sink, road: Road, store: Store, some: int, pids: Sequence[int]) -> Iterator[Row]:
     rounds: list[Round] = []
+    bodies = to.bodies()
 
     def ours() -> Cost:
         rounds.append(_send(to, [store], some, pids))
         return rounds[-1].cost
 
-    costs = in_turns(scale.rounds, ours, partial(_bare, to, milliseconds, bodies, some))
-    name = f"one worker, {milliseconds} ms answers"
+    costs = in_turns(scale.rounds, ours, partial(_bare, to, road, bodies, some))
+    name = f"one worker, {road}"
     detail: dict[str, float | str] = {
         "worker CPU ms": sum(cost.own for cost in costs[0]) / len(costs[0]) / some * 1000,
         "bare CPU ms": sum(cost.own for cost in costs[1]) / len(costs[1]) / some * 1000,
@@ -124,7 +140,7 @@ def _together(scale: Scale, to: Sink, stores: Sequence[Store], some: int) -> Ite
     """Two numbers: the rate of two workers, and how much of it is left where there are more of them than cores."""
     rate = 0.0
     for count in WORKERS:
-        with _workers(count, to.url(50)) as pids:
+        with _workers(count, to) as pids:
             _send(to, stores, some // 10, pids)
             rounds = [_send(to, stores, some, pids) for _ in range(scale.rounds)]
         name = f"{count} workers, two numbers, 50 ms answers"
@@ -163,9 +179,9 @@ def _store(name: str, contacts: int) -> Store:
 
 
 @contextmanager
-def _workers(count: int, url: str) -> Iterator[list[int]]:
-    """So many processes that send to `url`; their ids."""
-    environment = {"WHATSAPP_API_URL": url, "LOG_LEVEL": "WARNING"}
+def _workers(count: int, to: Sink, road: Road = ROADS[0]) -> Iterator[list[int]]:
+    """So many processes that send to the sink; their ids."""
+    environment = {"WHATSAPP_API_URL": road.url(to), "SSL_CERT_FILE": str(to.trusted), "LOG_LEVEL": "WARNING"}
     with tempfile.TemporaryDirectory() as logs, processes.Processes(Path(logs), environment=environment) as parts:
         names = [f"send-{number}" for number in range(count)]
         parts.start(*(processes.worker(name, "send", concurrency=processes.SENDING_THREADS) for name in names))
@@ -210,11 +226,14 @@ def _between(before: Cost, after: Cost) -> Cost:
     return Cost(after.wall - before.wall, after.own - before.own, after.database - before.database)
 
 
-def _bare(to: Sink, milliseconds: int, bodies: list[bytes], messages: int) -> Cost:
+def _bare(to: Sink, road: Road, bodies: list[bytes], messages: int) -> Cost:
     """What the bare loop takes, in a process of its own, its start left out."""
-    url = f"{to.url(milliseconds)}/benchmark/messages"
+    url = f"{road.url(to)}/benchmark/messages"
     command = [sys.executable, "-m", "benchmarks.bare_sender", url, str(messages), str(CONNECTIONS)]
-    done = subprocess.run(command, cwd=CHECKOUT, input=b"\n".join(bodies), check=True, capture_output=True)  # noqa: S603
+    environment = {**os.environ, "SSL_CERT_FILE": str(to.trusted)}
+    done = subprocess.run(  # noqa: S603
+        command, cwd=CHECKOUT, env=environment, input=b"\n".join(bodies), check=True, capture_output=True
+    )
     wall, own = map(float, done.stdout.split())
     return Cost(wall, own)
 
