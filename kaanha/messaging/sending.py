@@ -40,10 +40,11 @@ SLICE = timedelta(seconds=10)
 BATCH = 100  # rows a claim takes at most
 UNSETTLED = 300  # rows a process may have claimed and not settled
 LATEST_START = timedelta(seconds=1)  # a row that couldn't start by then goes back
-SETTLE_ROWS, SETTLE_SECONDS = 50, 0.2
+# Results that are settled together: so few where room is short or nothing else is out, else so many, or after so long.
+SETTLE_ROWS, SETTLE_MOST, SETTLE_SECONDS = 50, 100, 0.2
 LIVE_SECONDS = 0.5  # how long the list of live dispatches is believed
 IDLE = 0.05  # seconds between two looks while there is nothing to take
-GATHER = 0.05  # seconds of the rate that make a claim worth while
+GATHER, GATHER_MOST = 0.05, 0.075  # seconds of the rate that make a claim worth while: with little room, and with much
 RESERVED = 30  # of UNSETTLED, kept free for a number that has just got something to send
 DATABASE_PAUSE = 0.5  # seconds between tries while PostgreSQL is away
 WATCHED, WATCHED_LEAST = 40, 20  # the last requests, of which most must reach Meta
@@ -117,7 +118,7 @@ class _Slice:
         """Take what the pace allows and start it; False when there is nothing left to do."""
         share = self.engine.share()
         room = min(BATCH, self.engine.room(), share - self.open)
-        least = max(1, min(int(self.pace.rate * GATHER), share // 4))
+        least = self._worth_while(share)
         if room <= 0 or (room < least and self.open):
             await self._settled_or_idle()
             return True
@@ -135,6 +136,11 @@ class _Slice:
         finally:
             self._opened(len(claimed.envelopes) - permits)
         return await self._start(claimed, permits)
+
+    def _worth_while(self, share: int) -> int:
+        """How many rows are worth a claim, which costs as much as sixty of them: the more, the more room there is."""
+        few, many = (int(self.pace.rate * seconds) for seconds in (GATHER, GATHER_MOST))
+        return max(1, min(few, share // 4), min(many, (share - self.open) // 2))
 
     @property
     def limit(self) -> reach.Limit | None:
@@ -194,8 +200,14 @@ class _Slice:
         else:
             answer = await self._ask(envelope)
         self.results.append(Result(envelope, answer, timezone.now()))
-        if len(self.results) >= SETTLE_ROWS:
+        if self._settles_now():
             self.more.set()
+
+    def _settles_now(self) -> bool:
+        """Whether waiting for more results would cost more than they save."""
+        alone = len(self.posting) == 1  # the one that has just come back
+        few = SETTLE_ROWS if alone or self.engine.room() < BATCH else SETTLE_MOST
+        return len(self.results) >= few
 
     async def _ask(self, envelope: Envelope) -> Answer:
         try:
@@ -206,7 +218,7 @@ class _Slice:
             return Unknown(f"{type(error).__name__}: {error}")
 
     async def _settle_always(self) -> None:
-        """Write down what came back, every fifty results or 200 ms, until the end and everything is written."""
+        """Write down what came back, every fifty to a hundred results or 200 ms, until everything is written."""
         while not self.ending or self.results:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self.more.wait(), SETTLE_SECONDS)
