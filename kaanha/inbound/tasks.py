@@ -1,6 +1,8 @@
 """Celery's doors to the callbacks."""
 
-from datetime import timedelta
+import threading
+import time
+from datetime import datetime, timedelta
 
 from celery import shared_task
 from django.utils import timezone
@@ -9,14 +11,36 @@ from kaanha.inbound import applying
 from kaanha.messaging import receipts
 
 TURN = timedelta(seconds=5)  # then the worker hears its other lanes; beat asks again every second
+PAUSE = 0.1  # seconds before another look, while callbacks keep coming
+LARGE = applying.BATCH_BODIES // 2  # bodies: more may wait
+
+_one = threading.Lock()  # in a process: of what comes meanwhile several would only make smaller batches
 
 
 @shared_task(expires=5)
 def apply_callbacks() -> int:
-    """Apply what has come in, batch by batch, for about five seconds. Losing or doubling a call is harmless."""
-    applied, until = 0, timezone.now() + TURN
-    while (now := timezone.now()) < until and (batch := applying.apply_open(now=now)):
+    """Apply what has come in, batch by batch, and what comes meanwhile, for about five seconds; how many.
+
+    Losing or doubling a call is harmless.
+    """
+    if not _one.acquire(blocking=False):
+        return 0
+    try:
+        return _apply_until(timezone.now() + TURN)
+    finally:
+        _one.release()
+
+
+def _apply_until(end: datetime) -> int:
+    """Ends earlier where two looks in a row find nothing. A moment between them makes batches of single bodies."""
+    applied, batch = 0, 0
+    while (now := timezone.now()) < end:
+        before, batch = batch, applying.apply_open(now=now)
         applied += batch
+        if not batch and not before:
+            break
+        if batch < LARGE:
+            time.sleep(PAUSE)
     return applied
 
 

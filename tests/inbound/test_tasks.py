@@ -33,12 +33,35 @@ def test_steady_traffic_keeps_no_worker_for_ever(monkeypatch, clock):
     assert turns == [NOW, NOW + timedelta(seconds=2), NOW + timedelta(seconds=4)]
 
 
-def test_what_waits_is_applied_until_nothing_does(monkeypatch, clock):
-    waiting = [500, 3, 0]
+def test_what_waits_is_applied_and_what_comes_a_moment_later(monkeypatch, clock):
+    pauses, waiting = [], [500, 3, 0, 1, 0, 0, 7]
+    monkeypatch.setattr(applying, "apply_open", lambda *, now: waiting.pop(0))
+    monkeypatch.setattr(tasks.time, "sleep", pauses.append)
+
+    assert tasks.apply_callbacks() == 504
+    assert waiting == [7]
+    assert pauses == [tasks.PAUSE] * 4  # after each that wasn't large
+
+
+def test_nothing_to_apply_is_seen_at_the_first_look(monkeypatch, clock):
+    waiting = [0]
     monkeypatch.setattr(applying, "apply_open", lambda *, now: waiting.pop(0))
 
-    assert tasks.apply_callbacks() == 503
-    assert waiting == []
+    assert tasks.apply_callbacks() == 0
+
+
+def test_callbacks_take_one_thread_of_a_worker(monkeypatch, clock):
+    deep = []
+
+    def apply_open(*, now):
+        deep.append(len(deep))
+        tasks.apply_callbacks()
+        return 0
+
+    monkeypatch.setattr(applying, "apply_open", apply_open)
+    tasks.apply_callbacks()
+
+    assert len(deep) == 1
 
 
 def test_the_hourly_clean_up_drops_bodies_and_receipts_until_nothing_is_left(monkeypatch, clock):
