@@ -37,7 +37,6 @@ from kaanha.messaging.models import Message
 CHECKOUT = Path(__file__).resolve().parent.parent.parent
 MOST = 2.0
 THROUGHPUT = 1_000  # of a number, per second
-CONNECTIONS = 100  # of the bare loop
 WORKERS = (2, 3, 4)
 KEPT = Bound("≥", 0.9, "of the rate of 2")
 LOOK, POKE = 0.1, 1.0  # seconds between two looks of ours, and between two pokes as beat makes them
@@ -63,6 +62,11 @@ class Road:
 
     def url(self, to: Sink) -> str:
         return to.url(self.milliseconds, tls=self.tls)
+
+    @property
+    def on_its_way(self) -> int:
+        """How many requests are out at a time at the number's rate."""
+        return THROUGHPUT * self.milliseconds // 1000
 
 
 ROADS = (Road(50), Road(150), Road(50, tls=True))
@@ -229,7 +233,7 @@ def _between(before: Cost, after: Cost) -> Cost:
 def _bare(to: Sink, road: Road, bodies: list[bytes], messages: int) -> Cost:
     """What the bare loop takes, in a process of its own, its start left out."""
     url = f"{road.url(to)}/benchmark/messages"
-    command = [sys.executable, "-m", "benchmarks.bare_sender", url, str(messages), str(CONNECTIONS)]
+    command = [sys.executable, "-m", "benchmarks.bare_sender", url, str(messages), str(road.on_its_way)]
     environment = {**os.environ, "SSL_CERT_FILE": str(to.trusted)}
     done = subprocess.run(  # noqa: S603
         command, cwd=CHECKOUT, env=environment, input=b"\n".join(bodies), check=True, capture_output=True
