@@ -467,7 +467,8 @@ def mini_funnel(funnel: Funnel) -> SafeString:
         [(name, f"{100 * standing[name] / funnel.total:.2f}") for name in BAR if standing[name]],
     )
     # What went well always has a number, what went wrong only where there is something.
-    told = [(name, getattr(funnel, name)) for name in TOLD if name in ALWAYS or getattr(funnel, name)]
+    counts = {**{name: getattr(funnel, name) for name in TOLD}, "sent": funnel.dispatched}
+    told = [(name, counts[name]) for name in TOLD if name in ALWAYS or counts[name]]
     words = format_html_join(
         " · ", '<span class="k-part-{}"><b>{}</b> {}</span>', [(name, f"{count:,}", name) for name, count in told]
     )

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 from django import forms
+from django.core.exceptions import ValidationError
+from django.utils import timezone
 from django.utils.functional import cached_property
 from unfold.widgets import UnfoldAdminRadioSelectWidget, UnfoldAdminSelect2MultipleWidget
 
@@ -79,6 +82,15 @@ class BroadcastForm(VariableForm, OwnedForm):
             fields[name].required = False
         fields["tags"].help_text = "Who holds any of these receives it, once."
         fields["excluded_tags"].help_text = "Who holds any of these doesn't."
+
+    def clean_scheduled_at(self) -> datetime | None:
+        at: datetime | None = self.cleaned_data["scheduled_at"]
+        if at is not None and at <= timezone.now() and "scheduled_at" in self.changed_data:
+            raise ValidationError(
+                "This time has passed already. Choose one in the future, or leave it empty to send when you confirm.",
+                code="past_time",
+            )
+        return at
 
     # --- what the page shows beside the fields, for what they hold at the moment ------------------------------------
 

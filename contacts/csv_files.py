@@ -167,7 +167,8 @@ def _refuse_zeros(sample: bytes, name: str) -> NoReturn:
     for zeros, others, encoding in ((odd, even, "utf-16-le"), (even, odd, "utf-16-be")):
         if zeros > 10 * others:
             raise Refusal(
-                f"{name} looks like UTF-16 without its mark. Save it as CSV UTF-8, or add --encoding {encoding}."
+                f"{name} looks like UTF-16 without its mark. "
+                f"Save it as CSV UTF-8, or give the command --encoding {encoding}."
             )
     raise Refusal(f"{name} is not a text file. Export the contacts as CSV UTF-8.")
 
@@ -200,7 +201,7 @@ def _check_utf_8(path: Path) -> None:
         guess, option = _guess(sample)
         raise Refusal(
             f"{path.name} is not UTF-8: line {first} looks like {guess}. "
-            f"Save it as CSV UTF-8, or add --encoding {option} if that is right."
+            f"Save it as CSV UTF-8, or give the command --encoding {option} if that is right."
         )
 
 
@@ -272,7 +273,7 @@ def _refuse_columns(line: str, name: str, column: str) -> NoReturn:
     columns = ", ".join(repr(cell[:40]) for cell in max(headers, key=len)[:20])
     raise Refusal(
         f"{name} has no column {column!r}; it has: {columns or 'none'}. "
-        'Name the column with the phone numbers: --map phone="…"'
+        f"Call the column with the phone numbers {column}, or give the command --map phone=… with its name."
     )
 
 

@@ -106,6 +106,9 @@ class ContactPage(ContactAdmin):
 
     @admin.action(description="Enroll in a sequence …", permissions=["enroll"])
     def enroll_selected(self, request: HttpRequest, contacts: QuerySet[Contact]) -> HttpResponse | None:
+        if not _active(request).exists():
+            messages.warning(request, "There is no active sequence. Activate one, then enroll people in it.")
+            return None
         form = SequenceChoice(request.POST if "apply" in request.POST else None, among=_active(request))
         if form.is_valid():
             sequence = form.cleaned_data["sequence"]

@@ -208,8 +208,7 @@ def short(value: float) -> str:
 
 
 def _failure_share(total: Sums) -> str:
-    whole = total.sent + total.failed
-    return f"{percent(total.failed / whole)} of those tried" if total.failed else ""
+    return f"{percent(total.failure_rate)} of those tried" if total.failed else ""
 
 
 def _span(hour: int) -> str:

@@ -49,7 +49,8 @@ def search(request: HttpRequest) -> HttpResponse:
     pager = Paginator(found, max(len(found), 1))
     shown = {"page_obj": pager, "results": pager.page(1), "page_counter": 0}
     shown["execution_time"] = time.monotonic() - began
-    return TemplateResponse(request, "unfold/helpers/command_results.html", shown, headers={"HX-Trigger": "search"})
+    template = "unfold/helpers/command_results.html" if found else "kaanha/palette_nothing.html"
+    return TemplateResponse(request, template, shown, headers={"HX-Trigger": "search"})
 
 
 def pages(request: HttpRequest, current: Access, term: str) -> Iterator[SearchResult]:

@@ -130,6 +130,11 @@ class MessageStepForm(VariableForm, StepForm):
         field.queryset = own.filter(offered).order_by("name", "language", "pk")
         field.help_text = f"Templates that Meta has approved for the account of {number}."
         self.initial = {"template": now, "when_capped": self.node.when_capped}
+        if self.is_bound and self.add_prefix("when_capped") not in self.data:
+            # Not asked until a template is chosen, so not answered yet.
+            answered: Any = self.data
+            self.data = answered.copy()
+            self.data[self.add_prefix("when_capped")] = self.node.when_capped  # type: ignore[index]
         if template := self.chosen_template():
             mapped = self.node.variables if template.pk == now else {}
             self.add_variables(template, mapped, organization=self.organization.pk)

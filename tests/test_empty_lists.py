@@ -111,3 +111,12 @@ def test_lists_count_what_people_call_it():
     assert "2 webhooks" in webhooks
     assert "ndpoints" not in webhooks
     assert "2 audit entries" in log
+
+
+def test_who_clears_the_filters_keeps_whose_rows_they_are():
+    shop = OrganizationFactory()
+    whose = f"?contact={ContactFactory(organization=shop).pk}"
+    page = signed_in(shop).get(f"/admin/messaging/message/{whose}&status__exact=failed")
+
+    [cleared] = re.findall(r'<a[^>]*href="([^"]*)"[^>]*>\s*Clear all filters', page.content.decode())
+    assert cleared == whose

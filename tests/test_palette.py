@@ -56,7 +56,7 @@ def test_it_finds_what_begins_or_is_called_so(shop):
     ]
     for one in signed_in(shop).get("/admin/search/?s=diwali").context["results"]:
         assert signed_in(shop).get(one.link, follow=True).status_code == 200
-    assert "No results" in text(signed_in(shop).get("/admin/search/?s=holi"))
+    assert "Nothing is called so" in text(signed_in(shop).get("/admin/search/?s=holi"))
     assert signed_in(shop).get("/admin/search/?s=%20").content == b""
 
 

@@ -341,6 +341,7 @@ class QuarterCount(models.Model):
     read = models.BigIntegerField(default=0)
     replied = models.BigIntegerField(default=0)
     failed = models.BigIntegerField(default=0)
+    refused = models.BigIntegerField(default=0)
 
     def __str__(self) -> str:
         return f"{self.organization_id} at {self.at:%Y-%m-%d %H:%M}"

@@ -16,20 +16,29 @@ from kaanha.messaging import counting
 from kaanha.messaging.models import Dispatch, QuarterCount, Status
 
 SECONDS = 15 * 60
-COLUMNS = ("sent", "delivered", "read", "replied", "failed")
+COLUMNS = ("sent", "delivered", "read", "replied", "failed", "refused")
 Place = tuple[int, int, int]  # the organization, the quarter (they are numbered from 1970 on), the error's code
 Counted = tuple[Place, tuple[int, ...]] | None
 
 
 @dataclass(frozen=True, slots=True)
 class Sums:
-    """Messages that Meta took, and what became of them. `delivered` and `read` are "at least"."""
+    """Messages that Meta took, and what became of them. `delivered` and `read` are "at least".
+
+    Of those that failed, `refused` were never taken.
+    """
 
     sent: int = 0
     delivered: int = 0
     read: int = 0
     replied: int = 0
     failed: int = 0
+    refused: int = 0
+
+    @property
+    def failure_rate(self) -> float:
+        tried = self.sent + self.refused
+        return self.failed / tried if tried else 0.0
 
     @property
     def delivery_rate(self) -> float:
@@ -78,7 +87,8 @@ def counted(
 def _weight(status: str, *, accepted: bool, replied: bool) -> tuple[int, ...]:
     """How a message counts in each of COLUMNS."""
     delivered = status in (Status.DELIVERED, Status.READ)
-    return tuple(map(int, (accepted, delivered, status == Status.READ, replied, status == Status.FAILED)))
+    failed = status == Status.FAILED
+    return tuple(map(int, (accepted, delivered, status == Status.READ, replied, failed, failed and not accepted)))
 
 
 class Difference:
@@ -198,7 +208,8 @@ _TRUE = """
 SELECT date_bin('15 minutes', coalesce(accepted_at, failed_at), '2000-01-01T00:00Z') AS at,
   CASE status WHEN 'failed' THEN coalesce(error_code, -1) ELSE -1 END AS code,
   count(accepted_at), count(*) FILTER (WHERE status IN ('delivered', 'read')), count(*) FILTER (WHERE status = 'read'),
-  count(replied_at), count(*) FILTER (WHERE status = 'failed')
+  count(replied_at), count(*) FILTER (WHERE status = 'failed'),
+  count(*) FILTER (WHERE status = 'failed' AND accepted_at IS NULL)
 FROM messaging_message m JOIN messaging_dispatch d ON d.id = m.dispatch_id
 WHERE m.organization_id = %(owner)s AND d.kind <> 'test' AND (accepted_at IS NOT NULL OR status = 'failed')
   AND coalesce(accepted_at, failed_at) IS NOT NULL
@@ -206,6 +217,5 @@ GROUP BY 1, 2
 """
 _FILL = f"""
 INSERT INTO messaging_quartercount (organization_id, at, error_code, slot, {", ".join(COLUMNS)})
-SELECT %(owner)s, at, code, 0, sent, delivered, read, replied, failed
-FROM ({_TRUE}) AS counted (at, code, sent, delivered, read, replied, failed)
+SELECT %(owner)s, at, code, 0, {", ".join(COLUMNS)} FROM ({_TRUE}) AS counted (at, code, {", ".join(COLUMNS)})
 """

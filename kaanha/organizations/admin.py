@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import zoneinfo
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 from django import forms
@@ -54,11 +55,13 @@ admin.site.unregister(Group)  # roles say who may do what
 class OrganizationForm(OwnedForm):
     timezone = forms.ChoiceField(
         choices=[(name, name) for name in sorted(zoneinfo.available_timezones())],
+        initial="UTC",
         widget=UnfoldAdminSelect2Widget(),
         help_text="Every time is shown and typed in this timezone.",
     )
     late_limit = MinutesField(
         label="Late limit, in minutes",
+        initial=timedelta(hours=1),
         min_value=1,
         help_text="A broadcast that falls due while the system is down still goes out when it is less late than this; "
         "otherwise it is paused and asks you.",

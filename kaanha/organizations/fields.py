@@ -57,7 +57,7 @@ class LocalTimeField(forms.Field):
         if not day or not time:
             raise ValidationError("Give both a date and a time.", code="incomplete")
         try:
-            return local_time.parse(f"{day}T{time}", self.zone or ZoneInfo(timezone.get_current_timezone_name()))
+            return local_time.parse(f"{day} {time}", self.zone or ZoneInfo(timezone.get_current_timezone_name()))
         except Refusal as refusal:
             raise ValidationError(str(refusal), code=refusal.code) from refusal
 

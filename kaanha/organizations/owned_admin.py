@@ -181,6 +181,7 @@ class OwnedAdmin(PagedAdmin):
     form = OwnedForm
     exclude: Any = ("organization",)
     list_per_page = 50
+    warn_unsaved_form = True
     show_facets = ShowFacets.NEVER  # each facet is a COUNT of its own
 
     # --- whose rows ----------------------------------------------------------------------------------------------
@@ -319,13 +320,18 @@ class OwnedAdmin(PagedAdmin):
         # Nothing is filtered away, or more than were counted: the header names no number then, nor "show all".
         if not request.GET.keys() - {"p", "o"} or changes.paginator.capped:
             changes.full_result_count = changes.result_count
+        changes.clear_all_filters_qs = f"?{urlencode(self._whose(request))}"
         changes.emptiness = None if changes.result_list else self.emptiness(request)
         self.complete(request, changes.result_list)
         return changes
 
+    def _whose(self, request: HttpRequest) -> dict[str, str]:
+        """Whose rows the address asks for: no filter, and kept by whoever takes the filters away."""
+        return {name: request.GET[name] for name in self.subjects if name in request.GET}
+
     def emptiness(self, request: HttpRequest) -> Emptiness | None:
         """What is said where nothing is listed: that filters or a search leave nothing, or the list's lesson."""
-        named = {name: request.GET[name] for name in self.subjects if name in request.GET}
+        named = self._whose(request)
         if request.GET.keys() - STILL_ALL - named.keys():
             says = f"No {self.several or self.opts.verbose_name_plural} match what you searched for or filtered by."
             return Emptiness("Nothing matches", [says], [("Show all", f"?{urlencode(named)}")])

@@ -251,6 +251,20 @@ def test_a_time_that_comes_twice_is_taken_with_its_offset(owner, template, numbe
     assert 'value="02:30+0200"' in shown
 
 
+def test_a_time_that_has_passed_is_refused_where_it_is_typed_and_kept_where_it_was_typed_before(
+    owner, template, number, tag
+):
+    when = {"scheduled_at_0": "2020-01-01", "scheduled_at_1": "09:30"}
+    assert "This time has passed already." in text(owner.post(f"{LIST}add/", form(template, number, tag, **when)))
+    assert not Broadcast.objects.exists()
+
+    at = datetime(2020, 1, 1, 8, 30, tzinfo=UTC)  # 09:30 in Madrid
+    broadcast = draft_of(tag, template, number, scheduled_at=at)
+    owner.post(page(broadcast), form(template, number, tag, **when, name="Another name"))
+    broadcast.refresh_from_db()
+    assert (broadcast.name, broadcast.scheduled_at) == ("Another name", at)
+
+
 def test_a_time_in_the_past_is_refused_as_a_message(owner, template, number, tag):
     holder(tag)
     broadcast = draft_of(tag, template, number, scheduled_at=timezone.now() - timedelta(minutes=1))

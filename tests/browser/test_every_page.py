@@ -28,7 +28,7 @@ def world(product):
     for model, name in (
         ("Contact", LONG),
         ("Broadcast", f"{HEBREW} {LONG}"[:100]),
-        ("Sequence", HEBREW),
+        ("Sequence", f"{HEBREW} {LONG}"[:100]),
         ("Tag", HEBREW),
     ):
         rows[model].name = name
@@ -42,11 +42,23 @@ def addresses(world):
     return pages(rows)
 
 
+def about(world):
+    """Lists of what belongs to a row with a long name, and who did what to it."""
+    rows = {model.__name__: row for model, row in world.rows.items()}
+    contact, sequence = rows["Contact"], rows["Sequence"]
+    return [
+        f"/admin/messaging/message/?contact={contact.pk}",
+        f"/admin/sequences/enrollment/?sequence={sequence.pk}",
+        f"/admin/sequences/enrollment/?contact={contact.pk}",
+        f"/admin/sequences/sequence/{sequence.pk}/history/",
+    ]
+
+
 def test_every_page_fits_and_is_accessible(open_window, world, addresses):
     """All of axe's rules on a phone in the dark; the other looks differ from it in contrast and in width."""
     lists = sorted(name for name in addresses if name.endswith("_changelist") and not name.startswith(FOREIGN))
     chosen = [addresses[name] for name in (*lists, *FORMS) if name in addresses]
-    chosen += ["/admin/", "/admin/account/", "/admin/system/"]
+    chosen += ["/admin/", "/admin/account/", "/admin/system/", *about(world)]
     assert len(chosen) > 30
     window = open_window(somebody(is_superuser=True), phone=True, dark=True)
 
@@ -61,3 +73,13 @@ def test_every_page_fits_and_is_accessible(open_window, world, addresses):
         window.page.set_viewport_size(WIDE)
         window.fits()
         window.page.set_viewport_size(PHONE)
+
+
+def test_a_long_name_leaves_room_for_what_stands_beside_it(open_window, world):
+    window = open_window(somebody(is_superuser=True))
+    window.go("/admin/organizations/organization/choose/")
+    window.page.get_by_role("button", name=re.compile("^Lisbon")).click()
+    window.go("/admin/contacts/contact/")
+
+    name = window.page.locator("#result_list tbody th", has_text=LONG).bounding_box()
+    assert name["width"] < 500

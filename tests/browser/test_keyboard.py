@@ -80,7 +80,7 @@ def test_a_failed_delivery_is_replayed_by_keyboard_alone(open_window, product):
         window.tab_to("#main button:text-is('Replay')")
         window.page.keyboard.press("Enter")
 
-        window.says("Replayed: 1.")
+        window.says("It is sent again.")
         assert arrived.wait(PATIENCE / 1000)
         assert [request.headers["X-Kaanha-Event-Id"] for request in receiver.requests] == [event.public_id]
 

@@ -116,8 +116,8 @@ class TestEncodings:
         assert "--encoding cp1252" in words
 
     def test_utf_16_without_its_mark_is_refused_by_name(self, written):
-        assert "add --encoding utf-16-le" in refusal(written, "phone,name\n+1,Zoë\n".encode("utf-16-le"))
-        assert "add --encoding utf-16-be" in refusal(written, "phone,name\n+1,Zoë\n".encode("utf-16-be"))
+        assert "give the command --encoding utf-16-le" in refusal(written, "phone,name\n+1,Zoë\n".encode("utf-16-le"))
+        assert "give the command --encoding utf-16-be" in refusal(written, "phone,name\n+1,Zoë\n".encode("utf-16-be"))
 
     def test_a_file_that_is_not_in_the_named_encoding_is_refused(self, written):
         assert "not written in utf-16" in refusal(written, b"phone,name\n+1", encoding="utf-16")
@@ -195,7 +195,7 @@ class TestDelimiters:
         words = refusal(written, "Mobile No;Name\n+1;a\n")
 
         assert words.startswith("people.csv has no column 'phone'; it has: 'Mobile No', 'Name'.")
-        assert '--map phone="…"' in words
+        assert "--map phone=… with its name" in words
 
     def test_the_phone_column_may_have_another_name_and_any_case(self, written):
         assert written("MOBILE NO;Name\n", column="Mobile No").delimiter == ";"

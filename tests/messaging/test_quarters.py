@@ -63,6 +63,7 @@ def test_receipts_count_where_their_message_was_taken_however_late_they_come(que
 
     period = told(number.organization)
     assert period.total == Sums(sent=3, delivered=2, read=1, failed=1)
+    assert period.total.failure_rate == 1 / 3  # it was sent, and is no fourth
     assert period.days == {"2026-11-23": period.total}
     assert period.failures == {131026: 1}
 
@@ -72,7 +73,7 @@ def test_what_meta_refused_counts_where_it_failed_and_what_it_took_after_all_is_
     Message.objects.filter(pk=message.pk).update(attempt=1)
     with ledger.changing([message.pk], now=NOW) as rows:
         fates.refuse(rows[message.pk], classify({"code": 131008}), now=NOW)
-    assert told(number.organization).total == Sums(failed=1)
+    assert told(number.organization).total == Sums(failed=1, refused=1)
     assert told(number.organization).failures == {131008: 1}
 
     hour_later = NOW + timedelta(hours=1)

@@ -316,6 +316,9 @@ def test_the_variables_follow_the_chosen_template_and_nothing_is_saved(owner, dr
         assert 'name="body.1:source"' in answer.content.decode()
         assert "Hi there, welcome." in text(answer)
         assert ("when_capped" in answer.content.decode()) == capped
+        # What would be done is chosen already, though nobody was asked before.
+        chosen_radios = [tag for tag in re.findall("<input[^>]*>", answer.content.decode()) if " checked" in tag]
+        assert any('value="skip"' in tag for tag in chosen_radios) == capped
     without_script = owner.post(page(sequence, "step", "?kind=message&end="), {"template": template.pk, "_show": "1"})
     assert 'name="body.1:source"' in without_script.content.decode()
     assert steps_of(sequence) == [message("a", template)]

@@ -142,6 +142,9 @@ def test_what_is_on_its_way_is_not_offered_to_be_replayed(owner, endpoint, recei
         owner.post(page(delivery, "replay"), follow=True),
     ):
         assert said(answered) == ["This delivery is pending: it is tried without a replay."]
+    # In the log it stands in each row, and the page behind it says why not.
+    answered = owner.get(page(delivery, "replay-row-button"), follow=True)
+    assert said(answered) == ["This delivery is pending: it is tried without a replay."]
     sweep()
     assert len(receiver.requests) == 1
     assert "replay-button" in owner.get(page(delivery)).content.decode()
