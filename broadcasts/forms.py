@@ -128,7 +128,14 @@ class BroadcastForm(VariableForm, OwnedForm):
         return {**super().message(), "reader": self.reader, "turn": self.turn, "next_turn": (self.turn + 1) % READERS}
 
     def clean(self) -> dict[str, Any]:
+        """Refuses to overwrite what was saved since the page was shown: `seen` is when the draft was saved before."""
         cleaned: dict[str, Any] = super().clean() or self.cleaned_data
+        seen = self.data.get("seen")
+        if self.instance.pk and seen and seen != self.instance.updated_at.isoformat():
+            raise ValidationError(
+                "This draft was saved in another window meanwhile. Copy what you have typed, and open it again.",
+                code="changed_meanwhile",
+            )
         template, number = cleaned.get("template"), cleaned.get("phone_number")
         if template and number and template.account_id != number.account_id:
             self.add_error("phone_number", f"{template} belongs to the account {template.account}: choose its number.")

@@ -285,6 +285,21 @@ def test_a_draft_that_was_sent_in_another_window_is_not_overwritten(owner, templ
     assert again.url == page(broadcast)
 
 
+def test_a_draft_that_was_saved_in_another_window_is_not_overwritten(owner, template, number, tag):
+    broadcast = draft_of(tag, template, number, name="Old")
+    seen = broadcast.updated_at.isoformat()
+    assert f'name="seen" value="{seen}"' in owner.get(page(broadcast)).content.decode()
+
+    owner.post(page(broadcast), form(template, number, tag, name="First", seen=seen))
+    second = owner.post(page(broadcast), form(template, number, tag, name="Second", seen=seen))
+
+    assert "saved in another window" in text(second)
+    assert 'value="Second"' in second.content.decode()  # nothing typed is lost
+    assert f'name="seen" value="{seen}"' in second.content.decode()
+    broadcast.refresh_from_db()
+    assert broadcast.name == "First"
+
+
 def test_saving_a_draft_writes_its_own_columns_only(owner, template, number, tag, monkeypatch):
     broadcast = draft_of(tag, template, number)
     owner.post(page(broadcast), form(template, number, tag, name="Renamed"))

@@ -42,6 +42,20 @@ def test_a_broadcast_is_written_and_reviewed_by_keyboard_alone(open_window, prod
     assert Broadcast.objects.get(organization=shop.organization).status == "draft"
 
 
+def test_the_palette_gives_the_focus_back_when_it_is_closed(open_window, product):
+    window = open_window(product.shop("Closed").member())
+    window.go("/admin/contacts/contact/")
+    filters = window.tab_to("button[data-filters]")
+
+    window.page.keyboard.press("Control+k")
+    expect(window.page.locator("#search-input-command")).to_be_focused()
+    window.page.keyboard.type("qqqq")
+    window.says("Nothing is called so")
+    window.page.keyboard.press("Escape")
+    window.page.keyboard.press("Escape")
+    expect(filters).to_be_focused()
+
+
 def test_the_palette_opens_its_first_result_on_enter(open_window, product):
     shop = product.shop("Finder")
     [asha] = shop.people("newsletter", ["Asha"])

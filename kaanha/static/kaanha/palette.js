@@ -13,3 +13,17 @@ document.addEventListener(
   },
   true, // before the theme's own, which expects one that was chosen
 );
+
+// Closed by Escape it gives the focus back to what had it.
+let held = null;
+document.addEventListener("focusin", (event) => {
+  if (event.target.id === "search-input-command" && event.relatedTarget) held = event.relatedTarget;
+});
+document.addEventListener("keydown", (event) => {
+  const input = event.target;
+  if (event.key !== "Escape" || input.id !== "search-input-command") return;
+  // Once the theme has hidden it; the first Escape only empties it.
+  setTimeout(() => {
+    if (!input.offsetParent && held) held.focus();
+  }, 50);
+});
