@@ -27,7 +27,6 @@ class Course:
     """A sequence, as far as walking needs it."""
 
     id: int
-    name: str
     exit_tag: int | None
     policy: Policy
     zone: str
@@ -76,8 +75,8 @@ def open_courses(now: datetime) -> dict[int, Course]:
         # With more than a batch has room for, others come next time. Each also takes a place in the table of locks.
         cursor.execute(_COURSES, [locks.share_free(random.sample(due, min(len(due), SEQUENCES)))])
         return {
-            key: Course(key, name, tag, Policy(limit, when_late), zone)
-            for key, name, tag, limit, when_late, zone in cursor.fetchall()
+            key: Course(key, tag, Policy(limit, when_late), zone)
+            for key, tag, limit, when_late, zone in cursor.fetchall()
         }
 
 
@@ -151,7 +150,7 @@ WITH RECURSIVE work AS (
 SELECT sequence_id FROM work WHERE next_run_at <= %s
 """
 _COURSES = """
-SELECT s.id, s.name, s.exit_tag_id, s.late_limit, s.when_late, o.timezone
+SELECT s.id, s.exit_tag_id, s.late_limit, s.when_late, o.timezone
 FROM sequences_sequence s JOIN organizations_organization o ON o.id = s.organization_id
 WHERE s.id = ANY(%s) AND s.status = 'active' AND s.spread_asked_at IS NULL AND s.exit_up_to IS NULL
 """

@@ -139,7 +139,8 @@ def enter(wanted: str, parameters: dict[str, Any], *, now: datetime, tally: Tall
 
     `wanted` is a SELECT of (sequence_id, contact_id, source, at) with its `parameters`; `at` is the cause, from which
     the first delay counts. Contacts of another organization than the sequence's are left out. Three statements: they
-    judge and enroll, record refusals, and ask who listens. The unique constraint decides between racers.
+    judge and enroll, record refusals, and ask who listens; two more where somebody does. The unique constraint decides
+    between racers.
     """
     with connection.cursor() as cursor:
         cursor.execute(_ENTER.format(wanted=wanted), parameters)

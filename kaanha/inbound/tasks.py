@@ -11,10 +11,13 @@ from kaanha.inbound import applying
 from kaanha.messaging import receipts
 
 TURN = timedelta(seconds=5)  # then the worker hears its other lanes; beat asks again every second
-PAUSE = 0.1  # seconds before another look, while callbacks keep coming
+PAUSE = 0.1  # seconds from one look to the next, so that what comes one by one is applied in batches
 LARGE = applying.BATCH_BODIES // 2  # bodies: more may wait
 
-_one = threading.Lock()  # in a process: of what comes meanwhile several would only make smaller batches
+# When each thread of this process that applies callbacks began. Several would only take them from one another, but one
+# that has been at it for longer than its turn waits for something, and a STOP must not wait with it.
+_begun: list[float] = []
+_lock = threading.Lock()
 
 
 @shared_task(expires=5)
@@ -23,24 +26,29 @@ def apply_callbacks() -> int:
 
     Losing or doubling a call is harmless.
     """
-    if not _one.acquire(blocking=False):
-        return 0
+    now = time.monotonic()
+    with _lock:
+        if any(now - begun <= TURN.total_seconds() for begun in _begun):
+            return 0
+        _begun.append(now)
     try:
         return _apply_until(timezone.now() + TURN)
     finally:
-        _one.release()
+        with _lock:
+            _begun.remove(now)
 
 
 def _apply_until(end: datetime) -> int:
-    """Ends earlier where two looks in a row find nothing. A moment between them makes batches of single bodies."""
+    """Ends earlier where two looks in a row find nothing."""
     applied, batch = 0, 0
     while (now := timezone.now()) < end:
+        began = time.monotonic()
         before, batch = batch, applying.apply_open(now=now)
         applied += batch
         if not batch and not before:
             break
         if batch < LARGE:
-            time.sleep(PAUSE)
+            time.sleep(max(0.0, began + PAUSE - time.monotonic()))
     return applied
 
 

@@ -40,11 +40,11 @@ SLICE = timedelta(seconds=10)
 BATCH = 100  # rows a claim takes at most
 UNSETTLED = 300  # rows a process may have claimed and not settled
 LATEST_START = timedelta(seconds=1)  # a row that couldn't start by then goes back
-# Results that are settled together: so few where room is short or nothing else is out, else so many, or after so long.
-SETTLE_ROWS, SETTLE_MOST, SETTLE_SECONDS = 50, 100, 0.2
+SETTLE_ROWS, SETTLE_SECONDS = 50, 0.2
+SETTLE_MOST = 100  # rather than SETTLE_ROWS while there is room for a whole claim and other requests are out
 LIVE_SECONDS = 0.5  # how long the list of live dispatches is believed
 IDLE = 0.05  # seconds between two looks while there is nothing to take
-GATHER, GATHER_MOST = 0.05, 0.075  # seconds of the rate that make a claim worth while: with little room, and with much
+GATHER, GATHER_MOST = 0.05, 0.06  # seconds of the rate that make a claim worth while: with little room, and with much
 RESERVED = 30  # of UNSETTLED, kept free for a number that has just got something to send
 DATABASE_PAUSE = 0.5  # seconds between tries while PostgreSQL is away
 WATCHED, WATCHED_LEAST = 40, 20  # the last requests, of which most must reach Meta
@@ -117,7 +117,7 @@ class _Slice:
     async def _step(self) -> bool:
         """Take what the pace allows and start it; False when there is nothing left to do."""
         share = self.engine.share()
-        room = min(BATCH, self.engine.room(), share - self.open)
+        room = min(BATCH, self._room(share))
         least = self._worth_while(share)
         if room <= 0 or (room < least and self.open):
             await self._settled_or_idle()
@@ -138,9 +138,13 @@ class _Slice:
         return await self._start(claimed, permits)
 
     def _worth_while(self, share: int) -> int:
-        """How many rows are worth a claim, which costs as much as sixty of them: the more, the more room there is."""
+        """How many rows are worth a claim, most of whose cost doesn't depend on them: more where there is room."""
         few, many = (int(self.pace.rate * seconds) for seconds in (GATHER, GATHER_MOST))
-        return max(1, min(few, share // 4), min(many, (share - self.open) // 2))
+        return max(1, min(few, share // 4), min(many, self._room(share) // 2))
+
+    def _room(self, share: int) -> int:
+        """How many more rows this slice may claim."""
+        return min(self.engine.room(), share - self.open)
 
     @property
     def limit(self) -> reach.Limit | None:
@@ -206,7 +210,7 @@ class _Slice:
     def _settles_now(self) -> bool:
         """Whether waiting for more results would cost more than they save."""
         alone = len(self.posting) == 1  # the one that has just come back
-        few = SETTLE_ROWS if alone or self.engine.room() < BATCH else SETTLE_MOST
+        few = SETTLE_ROWS if alone or self._room(self.engine.share()) < BATCH else SETTLE_MOST
         return len(self.results) >= few
 
     async def _ask(self, envelope: Envelope) -> Answer:

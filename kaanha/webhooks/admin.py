@@ -338,7 +338,9 @@ class DeliveryAdmin(ReadOnlyAdmin):
     def replay_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         self.require(request)
         delivery = self.found(request, object_id)
-        if request.method == "GET" and (refusal := endpoints.why_not(delivery)):
+        try:
+            delivery.require_replayable()
+        except Refusal as refusal:
             messages.warning(request, str(refusal))
             return redirect(self.url("change", delivery.pk))
 
@@ -346,9 +348,14 @@ class DeliveryAdmin(ReadOnlyAdmin):
             endpoints.replay_one(delivery, now=timezone.now())
             return "It is sent again."
 
-        sentences = ["It is sent again, with the event id that it had."]
-        asked: dict[str, Any] = {"sentences": sentences, "button": "Replay"}
-        return self.confirmed(request, delivery, replay, title="Replay the delivery", **asked)
+        return self.confirmed(
+            request,
+            delivery,
+            replay,
+            title="Replay the delivery",
+            sentences=["It is sent again, with the event id that it had."],
+            button="Replay",
+        )
 
     @action(description="Replay", url_path="replay-button", permissions=["replay"])
     def replay_button(self, request: HttpRequest, object_id: str) -> HttpResponse:
@@ -364,7 +371,12 @@ class DeliveryAdmin(ReadOnlyAdmin):
         if object_id is None or not self.has_act_permission(request):
             return self.has_act_permission(request)
         delivery = self.get_object(request, str(object_id))
-        return delivery is None or endpoints.why_not(delivery) is None
+        try:
+            if delivery is not None:
+                delivery.require_replayable()
+        except Refusal:
+            return False
+        return True
 
     @admin.action(description="Replay", permissions=["act"])
     def replay_selected(self, request: HttpRequest, deliveries: DeliveryQuerySet) -> None:

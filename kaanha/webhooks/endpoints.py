@@ -16,7 +16,7 @@ from kaanha.lib.errors import Refusal
 from kaanha.organizations import audit
 from kaanha.organizations.models import Organization
 from kaanha.webhooks import delivering
-from kaanha.webhooks.models import TEST, Delivery, DeliveryQuerySet, Endpoint, Status
+from kaanha.webhooks.models import ENDPOINT_OFF, Delivery, DeliveryQuerySet, Endpoint, Status
 
 MOST = 20  # endpoints of an organization: each takes part in the threads that deliver
 REPLAYED = 10_000  # deliveries in one replay
@@ -110,24 +110,16 @@ def locked(endpoint: Endpoint, versions: Container[str] | None) -> Endpoint:
     return held
 
 
-def why_not(delivery: Delivery) -> Refusal | None:
-    """What keeps a delivery from being replayed: it is on its way already, a test, or has nowhere to go."""
-    if delivery.status == Status.PENDING:
-        return Refusal("This delivery is pending: it is tried without a replay.", code="delivery_pending")
-    if delivery.event.kind == TEST:
-        return Refusal("A test isn't replayed. Send a new one to the endpoint.", code="delivery_is_test")
-    if not delivery.endpoint.listening:
-        return Refusal("The endpoint is off, or deleted. Turn it on, then replay.", code="endpoint_off")
-    return None
-
-
 def replay_one(delivery: Delivery, *, now: datetime) -> None:
-    """Deliver it once more. Refusal where it may not be, see `why_not`."""
+    """Deliver it once more. Refusal where it can't be, see `Delivery.require_replayable`."""
     alone = Delivery.objects.filter(pk=delivery.pk)
     with transaction.atomic():
-        if refusal := why_not(alone.select_related("event", "endpoint").select_for_update(of=("self",)).get()):
-            raise refusal
-        replay(alone, delivery, now=now)
+        held = alone.select_related("event", "endpoint").select_for_update(of=("self",)).first()
+        if held is None:
+            raise Refusal("This delivery is gone: what is old is dropped.", code="delivery_gone")
+        held.require_replayable()
+        if not replay(alone, delivery, now=now)[0]:  # turned off in this very moment
+            raise Refusal(ENDPOINT_OFF, code="endpoint_off")
 
 
 def replay_range(

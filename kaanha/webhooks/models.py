@@ -17,6 +17,7 @@ from django.db import connection, models
 from django.db.models import Q
 
 from kaanha.lib import public_ids
+from kaanha.lib.errors import Refusal
 from kaanha.lib.outward_http import URL, Answer
 from kaanha.lib.secrets import SecretField
 from kaanha.organizations.models import Organization, OwnedModel, OwnedQuerySet
@@ -56,6 +57,7 @@ class Source(models.TextChoices):
 
 
 TEST = "test"
+ENDPOINT_OFF = "The endpoint is off, or deleted. Turn it on, then replay."
 DISABLED = "webhook.disabled"  # in the event log alone
 # Kept for the event log also where nobody listens. Messages, contacts and enrollments are many, and are their own log.
 LOGGED = (Kind.BROADCAST_COMPLETED, Kind.TEMPLATE_STATUS_CHANGED, DISABLED)
@@ -300,6 +302,15 @@ class Delivery(OwnedModel):
 
     def __str__(self) -> str:
         return f"Delivery of {self.event.kind}"
+
+    def require_replayable(self) -> None:
+        """Refusal for what `DeliveryQuerySet.replayable` leaves out: on its way already, a test, with nowhere to go."""
+        if self.status == Status.PENDING:
+            raise Refusal("This delivery is pending: it is tried without a replay.", code="delivery_pending")
+        if self.event.kind == TEST:
+            raise Refusal("A test isn't replayed. Send a new one to the endpoint.", code="delivery_is_test")
+        if not self.endpoint.listening:
+            raise Refusal(ENDPOINT_OFF, code="endpoint_off")
 
     def settle(self, answer: Answer, *, attempt: int, retried: bool, now: datetime) -> bool:
         """Take in what came of the attempt of that number, the row locked; whether it changes anything.

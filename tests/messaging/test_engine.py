@@ -36,6 +36,56 @@ def send(number, seconds=5):
     return sending.send_slice(number.pk, until=timezone.now() + timedelta(seconds=seconds))
 
 
+class Process:
+    """As much of the engine as a slice asks for: room for so many rows, of which one number may have `share`."""
+
+    def __init__(self, room=sending.UNSETTLED, share=270):
+        self.room, self.share = lambda: room, lambda: share
+
+
+class Rate:
+    def __init__(self, rate):
+        self.rate = rate
+
+
+@pytest.mark.parametrize(
+    ("rate", "opened", "room", "share", "worth"),
+    [
+        (1000, 0, 300, 270, 60),  # all the room there is
+        (1000, 160, 140, 270, 55),  # half of what is left
+        (1000, 200, 100, 270, 50),  # less isn't worth it, but …
+        (1000, 0, 30, 270, 50),
+        (1000, 0, 300, 10, 5),  # … of a small share a part is
+        (80, 0, 300, 270, 4),
+        (1, 0, 300, 270, 1),
+        (1, 5, 0, 0, 1),  # more open than its share, since others came
+    ],
+)
+def test_how_many_rows_are_worth_a_claim(rate, opened, room, share, worth):
+    turn = sending._Slice("number", "token", Rate(rate), None, Process(room, share), open=opened)
+
+    assert turn._worth_while(share) == worth
+
+
+@pytest.mark.parametrize(
+    ("out", "opened", "room", "share", "rows"),
+    [
+        (40, 90, 210, 270, 100),
+        (1, 90, 210, 270, 50),  # nothing else is out: no more come by waiting
+        (40, 200, 99, 270, 50),  # the process has no room for a claim
+        (40, 60, 240, 90, 50),  # nor has this number, of which it has three
+    ],
+)
+def test_more_results_are_settled_together_while_waiting_costs_nothing(out, opened, room, share, rows):
+    turn = sending._Slice("number", "token", Rate(1000), None, Process(room, share), open=opened)
+    turn.posting = set(range(out))
+
+    turn.results = [None] * (rows - 1)
+    assert not turn._settles_now()
+    turn.results += [None]
+    assert turn._settles_now()
+
+
 def test_a_settle_that_fails_does_not_change_how_much_is_open():
     """Answers that came in meanwhile were counted a second time, until the process had no room left for ever."""
 

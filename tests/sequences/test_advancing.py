@@ -4,7 +4,7 @@ import pytest
 
 from kaanha.messaging.models import Message
 from kaanha.webhooks.models import Event
-from sequences import counting
+from sequences import counting, enrolling
 from sequences.models import Enrollment, Step
 from tests.factories import EndpointFactory
 
@@ -32,6 +32,26 @@ def test_a_message_then_a_delay_then_a_message(stage):
     assert (enrollment.status, enrollment.step, enrollment.ended_at) == ("completed", None, stage.now)
     assert stage.path(contact) == [("a", "sent"), ("d", "waited"), ("b", "sent")]
     assert not Event.objects.exists()
+
+
+def test_who_listens_is_told_of_who_enters(stage):
+    EndpointFactory(organization=stage.organization, kinds=["sequence.enrolled"])
+    EndpointFactory(kinds=["sequence.enrolled"])
+    sequence = stage.active(stage.message("a"))
+    contact, never = stage.contact(), stage.contact(opted_in=False)
+    (enrollment,) = stage.enroll(sequence, contact)
+    enrolling.enroll(sequence, [contact.pk, never.pk], source="api", now=stage.now)
+
+    event = Event.objects.get()
+    assert (event.kind, event.organization) == ("sequence.enrolled", stage.organization)
+    assert event.data == {
+        "enrollmentId": enrollment.public_id,
+        "sequenceId": sequence.public_id,
+        "sequence": sequence.name,
+        "contactId": contact.public_id,
+        "phone": contact.phone,
+        "source": enrollment.source,
+    }
 
 
 def test_who_listens_is_told_of_the_end(stage):

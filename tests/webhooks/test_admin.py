@@ -8,7 +8,9 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
+from kaanha.lib.errors import Refusal
 from kaanha.organizations.models import Role
+from kaanha.webhooks import endpoints
 from kaanha.webhooks.models import Delivery, Endpoint, Status
 from tests.factories import EndpointFactory, OrganizationFactory
 from tests.people import said, signed_in, text
@@ -148,6 +150,23 @@ def test_what_is_on_its_way_is_not_offered_to_be_replayed(owner, endpoint, recei
     sweep()
     assert len(receiver.requests) == 1
     assert "replay-button" in owner.get(page(delivery)).content.decode()
+
+
+@pytest.mark.parametrize(
+    ("meanwhile", "sentence"),
+    [
+        (lambda delivery: Endpoint.objects.update(active=False), "The endpoint is off, or deleted."),
+        (lambda delivery: Delivery.objects.filter(pk=delivery.pk).delete(), "This delivery is gone"),
+    ],
+)
+def test_what_changes_while_a_delivery_is_replayed_is_said(owner, endpoint, receiver, meanwhile, sentence):
+    (delivery,) = happen(endpoint.organization)
+    sweep()
+    delivery.refresh_from_db()
+    meanwhile(delivery)
+
+    with pytest.raises(Refusal, match=sentence):
+        endpoints.replay_one(delivery, now=timezone.now())
 
 
 def test_a_range_of_time_is_replayed(owner, endpoint, receiver):
