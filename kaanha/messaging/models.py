@@ -325,7 +325,8 @@ class QuarterCount(models.Model):
 
     A quarter, because every timezone's hours and days begin at one. A message that Meta never took counts where it
     failed. Those that failed stand in the rows of their `error_code`, the others in that of NO_CODE. `delivered` and
-    `read` are "at least". The sum over the slots counts; `quarters.recount` computes it anew from the ledger.
+    `read` are "at least"; of those that failed, `refused` were never taken. The sum over the slots counts;
+    `quarters.recount` computes it anew from the ledger.
     """
 
     SLOTS = 4
