@@ -139,7 +139,6 @@ MIDDLEWARE = [
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "kaanha.browser_rules.BrowserRules",
     "kaanha.request_limits.RequestLimits",
-    "kaanha.inbound.middleware.ShortWay",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",

@@ -10,6 +10,10 @@ SETTLED = 200  # requests
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "kaanha.settings")
 
-application = get_wsgi_application()
+django = get_wsgi_application()
+
+from kaanha.inbound.short_way import ShortWay  # noqa: E402 — it reads models, which Django has loaded now
+
+application = ShortWay(django)
 garbage.spare_what_is_loaded()
 garbage.spare_again_after(SETTLED)

@@ -29,8 +29,13 @@ _known: dict[str, Known] = {}
 
 def known(callback_key: str) -> Known | None:
     """The app behind the address, as it was within the last five seconds; None for nobody's address."""
+    return remembered(callback_key) or look_up(callback_key)
+
+
+def remembered(callback_key: str) -> Known | None:
+    """The same without a look into the database; None also where nothing is remembered."""
     found = _known.get(callback_key)
-    return found if found is not None and found.until > time.monotonic() else look_up(callback_key)
+    return found if found is not None and found.until > time.monotonic() else None
 
 
 def look_up(callback_key: str) -> Known | None:
