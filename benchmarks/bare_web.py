@@ -1,6 +1,6 @@
 """The least that takes a callback: Django without middleware, and a view that stores the body and nothing else.
 
-DJANGO_SETTINGS_MODULE=benchmarks.bare_web gunicorn kaanha.wsgi
+DJANGO_SETTINGS_MODULE=benchmarks.bare_web granian kaanha.wsgi:application --interface wsgi
 """
 
 from __future__ import annotations

@@ -41,9 +41,11 @@ class Program:
 
 def web(port: int, *, workers: int = 2, threads: int = 8) -> Program:
     """Admin, API and Meta's callbacks on 127.0.0.1."""
-    command = ("gunicorn", "kaanha.wsgi", "--bind", f"127.0.0.1:{port}", "--worker-class", "gthread")
-    sizes = ("--workers", str(workers), "--threads", str(threads), "--graceful-timeout", "3", "--no-control-socket")
-    return Program("web", _python("-m", *command, *sizes), lambda _: answers_http(port), port=port)
+    command = ("granian", "kaanha.web_worker:application", "--interface", "wsgi", "--http", "1", "--no-ws")
+    place = ("--host", "127.0.0.1", "--port", str(port), "--log-level", "warning")
+    sizes = ("--workers", str(workers), "--blocking-threads", str(threads), "--workers-kill-timeout", "3")
+    again = ("--respawn-failed-workers", "--respawn-interval", "0.5")
+    return Program("web", _python("-m", *command, *place, *sizes, *again), lambda _: answers_http(port), port=port)
 
 
 def worker(name: str, *queues: str, concurrency: int = 4) -> Program:

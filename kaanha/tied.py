@@ -7,6 +7,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Set
+from functools import partial
 from pathlib import Path
 from types import FrameType
 
@@ -21,15 +22,15 @@ def die_with_parent(number: signal.Signals) -> Callable[[], None]:
     Start such a child from the main thread: the kernel watches the thread, not the process.
     Elsewhere than on Linux it does nothing, and only a regular end of ours ends the child.
     """
-    parent = os.getpid()
+    return partial(tie, os.getpid(), number)
 
-    def tie() -> None:
-        if _libc:
-            _libc.prctl(PR_SET_PDEATHSIG, int(number))
-            if os.getppid() != parent:
-                os._exit(1)  # we died before it was tied
 
-    return tie
+def tie(parent: int, number: signal.Signals) -> None:
+    """Have the kernel send us signal `number` when `parent`, which started us, ends. On Linux, as above."""
+    if _libc:
+        _libc.prctl(PR_SET_PDEATHSIG, int(number))
+        if os.getppid() != parent:
+            os._exit(1)  # it died before we were tied
 
 
 def leave_when_told() -> None:

@@ -190,10 +190,9 @@ signal.pause()
 """
     with begun(place, "-c", code, REDIS_URL=os.environ["REDIS_URL"]) as runner:
         assert line(runner) == "up\n"
-        assert len(processes_in(place)) == 6  # the parent, gunicorn with two workers, two Celery workers
+        assert len(processes_in(place)) == 6  # the parent, the web server with two workers, two Celery workers
         runner.kill()
 
-    # gunicorn's workers look once a second whether it is still there.
     assert eventually(lambda: processes_in(place) == set())
 
 

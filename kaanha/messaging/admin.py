@@ -27,7 +27,7 @@ KINDS: dict[str, str] = {
     Dispatch.Kind.TEST: "this test",
 }
 DIGITS = 10  # a code of Meta's fits an integer column
-DISPATCHES = 250  # that a list shows together: gunicorn takes 4,094 characters of an address, limit_request_line
+DISPATCHES = 250  # that a list shows together: they stand in its address, and proxies take about 8,000 letters of one
 
 STATUS_COLORS = {
     Status.QUEUED: "info",
