@@ -4,6 +4,7 @@ import os
 
 from django.core.wsgi import get_wsgi_application
 
+import kaanha.celery  # noqa: F401 — pages poke workers
 from kaanha.lib import garbage
 
 SETTLED = 200  # requests

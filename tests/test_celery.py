@@ -1,5 +1,9 @@
 """The three lanes: each task goes into its own and no other, and a worker that names none serves them all."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 
 from broadcasts.tasks import sweep
@@ -21,3 +25,21 @@ def test_a_task_has_its_lane(task, lane):
 
 def test_a_worker_without_lanes_of_its_own_serves_all():
     assert set(app.amqp.queues.consume_from) == LANES
+
+
+@pytest.mark.parametrize("server", ["wsgi", "asgi"])
+def test_every_thread_of_a_web_process_pokes_by_our_broker(server):
+    code = f"""
+import threading, kaanha.{server}
+from contacts.tasks import take_import
+threading.Thread(target=lambda: print(take_import.app.conf.broker_url)).start()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "REDIS_URL": "redis://localhost:6399/5"},
+    )
+
+    assert done.stdout == "redis://localhost:6399/5\n"
