@@ -22,6 +22,7 @@ from pathlib import Path
 
 from django.utils import timezone
 
+import kaanha.celery  # noqa: F401 — pokes go to our broker
 from benchmarks import sink
 from benchmarks.measuring import Cost, cpu, in_turns, postmaster, tree_cpu
 from benchmarks.reporting import Bound, Row, bounded, compared
@@ -30,7 +31,7 @@ from benchmarks.sink import Sink
 from benchmarks.store import Store, execute, opened, tagged
 from broadcasts import launch
 from broadcasts.models import Broadcast, Status
-from kaanha import celery, processes
+from kaanha import processes
 from kaanha.messaging import tasks
 from kaanha.messaging.models import Message
 
@@ -92,7 +93,6 @@ class Round:
 
 
 def measure(scale: Scale) -> Iterator[Row]:
-    celery.app.set_default()  # pokes go to our broker
     stores = [_store(name, scale.sends) for name in ("one", "two")]
     some = max(scale.sends // 10, 1_000)
     with sink.running() as to:

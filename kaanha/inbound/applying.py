@@ -30,7 +30,7 @@ from kaanha.whatsapp.models import BusinessAccount, PhoneNumber
 from templates_app import syncing
 
 BATCH_BODIES = 500
-BATCH_BYTES = 8_000_000  # of bodies, each up to 3 MB; parsed they take several times as much memory
+BATCH_BYTES = 2_000_000  # of bodies: some 5,000 statuses. Parsed they take several times as much memory
 KEPT = timedelta(days=7)  # an applied body without problems
 KEPT_TROUBLED = timedelta(days=30)  # with problems, for somebody to look at and repair
 DROPPED_AT_ONCE = 10_000  # of each
@@ -64,7 +64,7 @@ N = TypeVar("N", bound=AboutNumber)
 
 
 def apply_open(*, now: datetime, limit: int = BATCH_BODIES) -> int:
-    """Apply up to `limit` callbacks that wait, of up to 8 MB together or one, oldest first; how many.
+    """Apply up to `limit` callbacks that wait, of up to 2 MB together or one, oldest first; how many.
 
     Where the database is in trouble (a deadlock, a restart) its error comes out, and the callbacks wait for anybody.
     """

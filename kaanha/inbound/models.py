@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from datetime import datetime
 from itertools import chain
 
-from django.db import connection, models
+from django.db import models
 from django.db.models import Q
 
+from kaanha.lib import cursors
 from kaanha.whatsapp.models import MetaApp
 
 
@@ -51,8 +52,8 @@ class Callback(models.Model):
 
         By hand: what Django puts together for it costs more than all else that a callback takes.
         """
-        with connection.cursor() as cursor:
-            cursor.execute(_STORE + ", ".join(["(%s, %s, %s)"] * len(bodies)), list(chain.from_iterable(bodies)))
+        with cursors.for_bytes() as cursor:
+            cursor.execute(_STORE + ", ".join(["(%s, %b, %s)"] * len(bodies)), list(chain.from_iterable(bodies)))
 
 
 _STORE = "INSERT INTO inbound_callback (app_id, body, received_at) VALUES "

@@ -18,7 +18,7 @@ from django.conf import settings
 from django.db import Error, connection
 from django.utils import timezone
 
-from kaanha.inbound import addresses
+from kaanha.inbound import addresses, waking
 from kaanha.inbound.models import Callback
 from kaanha.whatsapp.cloud_api import signature
 
@@ -51,6 +51,7 @@ class ShortWay:
         body = environ["wsgi.input"].read(int(length))
         signed = environ.get("HTTP_X_HUB_SIGNATURE_256")
         if signature.valid(signed, body, app.secrets) and self.storing.store(app.app, body):
+            waking.wake()
             return True
         environ["wsgi.input"] = io.BytesIO(body)
         return False

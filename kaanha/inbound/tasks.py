@@ -2,6 +2,7 @@
 
 import threading
 import time
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from celery import shared_task
@@ -13,42 +14,55 @@ from kaanha.messaging import receipts
 TURN = timedelta(seconds=5)  # then the worker hears its other lanes; beat asks again every second
 PAUSE = 0.1  # seconds from one look to the next, so that what comes one by one is applied in batches
 LARGE = applying.BATCH_BODIES // 2  # bodies: more may wait
+ABREAST = 2  # threads: one reads bodies while PostgreSQL works for the other
 
-# When each thread of this process that applies callbacks began. Several would only take them from one another, but one
-# that has been at it for longer than its turn waits for something, and a STOP must not wait with it.
-_begun: list[float] = []
-_lock = threading.Lock()
+
+@dataclass
+class _Applying:
+    """What the threads of this process that apply callbacks know of one another."""
+
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    # When each began. One that has been at it for longer than its turn waits for something, and a STOP must not wait
+    # with it; otherwise more than two would only take the callbacks from one another.
+    begun: list[float] = field(default_factory=list)
+    much: bool = False  # waited at the last look
+
+
+_here = _Applying()
 
 
 @shared_task(expires=5)
 def apply_callbacks() -> int:
     """Apply what has come in, batch by batch, and what comes meanwhile, for about five seconds; how many.
 
-    Losing or doubling a call is harmless.
+    A second one at a time helps as long as there is much. Losing or doubling a call is harmless.
     """
     now = time.monotonic()
-    with _lock:
-        if any(now - begun <= TURN.total_seconds() for begun in _begun):
+    with _here.lock:
+        others = sum(now - begun <= TURN.total_seconds() for begun in _here.begun)
+        if others >= ABREAST or (others and not _here.much):
             return 0
-        _begun.append(now)
+        _here.begun.append(now)
     try:
-        return _apply_until(timezone.now() + TURN)
+        return _apply_until(timezone.now() + TURN, helps=others > 0)
     finally:
-        with _lock:
-            _begun.remove(now)
+        with _here.lock:
+            _here.begun.remove(now)
 
 
-def _apply_until(end: datetime) -> int:
-    """Ends earlier where two looks in a row find nothing."""
+def _apply_until(end: datetime, *, helps: bool) -> int:
+    """Ends earlier where two looks in a row find nothing; one that helps, where there is no more than for one."""
     applied, batch = 0, 0
     while (now := timezone.now()) < end:
         began = time.monotonic()
         before, batch = batch, applying.apply_open(now=now)
         applied += batch
-        if not batch and not before:
+        pause = began + PAUSE - time.monotonic()
+        _here.much = much = batch >= LARGE or (batch > 0 and pause < 0)
+        if not (much if helps else batch or before):
             break
-        if batch < LARGE:
-            time.sleep(max(0.0, began + PAUSE - time.monotonic()))
+        if not much:
+            time.sleep(max(0.0, pause))
     return applied
 
 

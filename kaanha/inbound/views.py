@@ -12,7 +12,7 @@ from django.utils import timezone
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_http_methods
 
-from kaanha.inbound import addresses
+from kaanha.inbound import addresses, waking
 from kaanha.inbound.models import Callback
 from kaanha.whatsapp.cloud_api import signature
 from kaanha.whatsapp.models import MetaApp
@@ -64,6 +64,7 @@ def _store(request: HttpRequest, callback_key: str) -> HttpResponse:
         Callback.store(app.app, body, at=timezone.now())
     except IntegrityError:  # deleted within the seconds that it was remembered
         return _nobody()
+    waking.wake()
     return HttpResponse("", content_type="text/plain")
 
 

@@ -131,7 +131,7 @@ def test_a_batch_is_bounded_by_its_bytes_and_takes_at_least_one_body(number, mon
 
 
 def test_a_batch_by_bytes_takes_the_oldest_and_leases_no_other(number):
-    bodies = [Callback(app=number.account.app, body=b" " * 3_000_000, received_at=NOW) for _ in range(3)]
+    bodies = [Callback(app=number.account.app, body=b" " * 900_000, received_at=NOW) for _ in range(3)]
     Callback.objects.bulk_create(bodies)
 
     assert [body.id for body in applying._claim(now=NOW, limit=500)] == [bodies[0].pk, bodies[1].pk]

@@ -7,6 +7,7 @@ from django.db import OperationalError
 from django.test import RequestFactory
 from django.test.client import ClientHandler
 
+from kaanha.inbound import waking
 from kaanha.inbound.models import Callback
 from kaanha.inbound.short_way import ShortWay, Storing
 from kaanha.whatsapp.cloud_api import signature
@@ -52,11 +53,15 @@ def server(key):
     return server
 
 
-def test_a_signed_body_is_stored_byte_for_byte_without_django(server, key, number):
+def test_a_signed_body_is_stored_byte_for_byte_without_django(server, key, number, monkeypatch):
     body = b'{"entry":[{"changes":[{"value":{"note":"Caf\\u00e9 \xf0\x9f\x99\x82 a\\/b"}}]}]}'
+
+    woken = []
+    monkeypatch.setattr(waking, "wake", lambda: woken.append(True))
 
     assert server.post(key, body) == ("200 OK", b"")
 
+    assert woken == [True]
     assert (server.long, server.headers) == (1, {"Content-Type": "text/plain", "Content-Length": "0"})
     stored = Callback.objects.get()
     assert (bytes(stored.body), stored.app_id, stored.applied_at) == (body, number.account.app_id, None)

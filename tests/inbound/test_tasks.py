@@ -65,6 +65,26 @@ def test_callbacks_take_one_thread_of_a_worker(monkeypatch, clock):
     assert len(deep) == 1
 
 
+def test_while_there_is_much_a_second_thread_helps_until_it_finds_little_and_a_third_never(monkeypatch, clock):
+    looks, others = [], []
+
+    def apply_open(*, now):
+        looks.append(now)
+        if len(looks) in (2, 3):  # those of the first thread again, and of its helper: one more begins meanwhile
+            place = len(looks)
+            others.append(tasks.apply_callbacks())
+            return {2: 0, 3: 7}[place]
+        return 500 if len(looks) == 1 else 0
+
+    monkeypatch.setattr(tasks.time, "sleep", lambda _: None)
+    monkeypatch.setattr(applying, "apply_open", apply_open)
+
+    assert tasks.apply_callbacks() == 500
+    assert others == [0, 7]  # the third thread, and the helper
+    assert len(looks) == 4
+    assert tasks._here.begun == []
+
+
 def test_a_thread_that_waits_for_longer_than_its_turn_keeps_no_other_from_applying(monkeypatch, clock):
     deep = []
 
@@ -80,7 +100,7 @@ def test_a_thread_that_waits_for_longer_than_its_turn_keeps_no_other_from_applyi
     tasks.apply_callbacks()
 
     assert len(deep) == 3
-    assert tasks._begun == []
+    assert tasks._here.begun == []
 
 
 def test_the_hourly_clean_up_drops_bodies_and_receipts_until_nothing_is_left(monkeypatch, clock):
