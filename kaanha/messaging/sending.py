@@ -1,6 +1,6 @@
 """The sending loop: pace → claim → post → settle, for one phone number at a time, many at once in a process.
 
-One event loop per process, in a thread of its own, with one HTTP session that stays open; Celery's threads hand it
+One event loop per process, in a thread of its own, with connections to Meta that stay open; Celery's threads hand it
 slices of work. Nothing touches the database on that thread: claims and settles run in others, so that settling never
 stops the pipe.
 """
@@ -275,7 +275,7 @@ class _Slice:
 
 
 class _Engine:
-    """This process's event loop, HTTP session and database threads."""
+    """This process's event loop, connections to Meta and database threads."""
 
     def __init__(self) -> None:
         self.unsettled = 0

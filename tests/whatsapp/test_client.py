@@ -8,6 +8,7 @@ import struct
 from datetime import timedelta
 
 import pytest
+import uvloop
 
 from kaanha.simulator import Simulator
 from kaanha.whatsapp.cloud_api.client import Accepted, NotMeta, Refused, Sender, Undelivered, Unknown
@@ -93,7 +94,7 @@ def play(*acts, messages=1, timeout=5.0, token=TOKEN):
             answers = [await sender.send("2000", token, BODY) for _ in range(messages)]
             return answers if messages > 1 else answers[0], server
 
-    return asyncio.run(run())
+    return uvloop.run(run())
 
 
 def test_an_accepted_message():
@@ -220,7 +221,7 @@ def send_to(url, *, timeout=5.0):
         async with Sender(url, timeout=timedelta(seconds=timeout), connections=1) as sender:
             return await sender.send("2000", TOKEN, BODY)
 
-    return asyncio.run(run())
+    return uvloop.run(run())
 
 
 def test_a_refused_connection_is_undelivered():
@@ -242,7 +243,7 @@ def test_a_failed_tls_handshake_is_undelivered():
             async with Sender(secure, timeout=timedelta(seconds=1), connections=1) as sender:
                 return await sender.send("2000", TOKEN, BODY)
 
-    assert isinstance(asyncio.run(run()), Undelivered)
+    assert isinstance(uvloop.run(run()), Undelivered)
 
 
 def test_a_connection_that_never_comes_to_be_is_undelivered():
@@ -272,7 +273,7 @@ def test_no_free_connection_in_time_is_undelivered():
                 await asyncio.sleep(0.01)
             return await sender.send("2000", TOKEN, BODY), await first, len(server.requests)
 
-    second, first, requests = asyncio.run(run())
+    second, first, requests = uvloop.run(run())
 
     assert (type(second), type(first), requests) == (Undelivered, Unknown, 1)
 
@@ -312,7 +313,7 @@ def send_sample(meta, to, *, token=None, template="order_update"):
         async with Sender(meta.url, timeout=timedelta(seconds=1), connections=1) as sender:
             return await sender.send(meta.options.phone_number_ids[0], token or meta.options.access_token, body)
 
-    return asyncio.run(run())
+    return uvloop.run(run())
 
 
 @pytest.mark.parametrize(
