@@ -25,6 +25,7 @@ from kaanha.whatsapp.cloud_api import signature
 Application = Callable[[dict[str, Any], Any], Iterable[bytes]]
 
 PLACE = "/callbacks/"
+PATIENCE = 1.0  # seconds that a body waits for others, whose app may be locked
 HEADERS = (("Content-Type", "text/plain"), ("Content-Length", "0"))
 
 
@@ -63,6 +64,7 @@ class _Waiting:
     body: bytes
     at: datetime
     stored: bool | None = None  # None: not tried yet
+    withdrawn: bool = False
 
 
 class Storing:
@@ -79,9 +81,15 @@ class Storing:
         """Whether the body is committed. Where one of those written together can't be, none of them is."""
         own = _Waiting(app, body, timezone.now())
         self._waiting.append(own)
-        with self._writing:
+        if not self._writing.acquire(timeout=PATIENCE):
+            own.withdrawn = True  # should it be written this way all the same, it is stored twice: no harm
+            return False
+        try:
             if own.stored is None:
-                self._write([self._waiting.popleft() for _ in range(len(self._waiting))])
+                together = [self._waiting.popleft() for _ in range(len(self._waiting))]
+                self._write([one for one in together if not one.withdrawn])
+        finally:
+            self._writing.release()
         return bool(own.stored)
 
     def _write(self, together: list[_Waiting]) -> None:

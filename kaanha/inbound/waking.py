@@ -26,8 +26,9 @@ def wake() -> None:
     if _pokes is None:
         with _lock:
             if _pokes is None:
-                _pokes = threading.Thread(target=_poke_on, name="waking", daemon=True)
-                _pokes.start()
+                thread = threading.Thread(target=_poke_on, name="waking", daemon=True)
+                thread.start()
+                _pokes = thread
 
 
 def _poke_on() -> None:

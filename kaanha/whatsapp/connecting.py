@@ -197,7 +197,8 @@ def _write(organization: Organization, credentials: Credentials, found: Found, *
 
 
 def _write_app(credentials: Credentials) -> MetaApp:
-    app = MetaApp.objects.select_for_update().filter(app_id=credentials.app_id).first()
+    # Its callbacks go on being stored meanwhile.
+    app = MetaApp.objects.select_for_update(no_key=True).filter(app_id=credentials.app_id).first()
     if app is None:
         token = {"verify_token": credentials.verify_token} if credentials.verify_token else {}
         return MetaApp.objects.create(app_id=credentials.app_id, secret=credentials.app_secret, **token)

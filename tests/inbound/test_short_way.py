@@ -7,7 +7,7 @@ from django.db import OperationalError
 from django.test import RequestFactory
 from django.test.client import ClientHandler
 
-from kaanha.inbound import waking
+from kaanha.inbound import short_way, waking
 from kaanha.inbound.models import Callback
 from kaanha.inbound.short_way import ShortWay, Storing
 from kaanha.whatsapp.cloud_api import signature
@@ -162,3 +162,25 @@ def test_nobody_is_told_of_a_commit_that_failed(monkeypatch):
         thread.join()
 
     assert results == dict.fromkeys([b"1", b"2", b"3"], False)
+
+
+def test_nobody_waits_for_long_behind_others(monkeypatch):
+    """Their app may be locked, and their bodies wait for it: whoever goes the long way meets it alone."""
+    storing, go_on, written = Storing(), threading.Event(), []
+
+    def write(bodies):
+        written.append([body for _, body, _ in bodies])
+        go_on.wait()
+
+    monkeypatch.setattr(Callback, "store_many", write)
+    monkeypatch.setattr(short_way, "PATIENCE", 0.05)
+    threads, results = in_threads(storing, [b"first"])
+    while not written:
+        pass
+
+    assert storing.store(1, b"second") is False
+    go_on.set()
+    for thread in threads:
+        thread.join()
+    assert storing.store(1, b"third") is True
+    assert (written, results) == ([[b"first"], [b"third"]], {b"first": True})

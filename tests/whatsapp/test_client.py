@@ -159,6 +159,8 @@ def test_another_4xx_without_a_graph_error_is_not_meta(status, body):
         answer(204, b""),
         answer(302, b"", headers="Location: /v25.0/2001/messages\r\n"),
         answer(307, b"", headers="Location: /v25.0/2001/messages\r\n"),
+        answer(408, b""),
+        (answer(408, b"late")[:-1], CLOSE),
         answer(500, b""),
         answer(500, b"<html>oops</html>"),
         answer(502, b'{"error":{"code":502,"message":"Bad gateway"}}'),

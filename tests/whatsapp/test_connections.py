@@ -2,6 +2,9 @@
 
 import asyncio
 import contextlib
+import socket
+import threading
+import time
 
 import pytest
 import uvloop
@@ -133,6 +136,72 @@ def test_a_connection_that_says_more_than_it_was_asked_or_ends_is_never_used_aga
 
     assert found == [Response(200, b"fine")] * 2
     assert (server.connections, server.requests) == (2, 2)
+
+
+@pytest.mark.parametrize("secure", [False, True])
+@pytest.mark.parametrize(
+    "late", [b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n", FINE, b"\r\n", CLOSE]
+)
+def test_what_came_while_the_loop_was_busy_is_not_the_next_answer(late, secure, tmp_path, monkeypatch):
+    trusted, context = certificate(tmp_path, "127.0.0.1")
+    monkeypatch.setenv("SSL_CERT_FILE", str(trusted))
+    going, gone = threading.Event(), threading.Event()
+
+    def serve(listener):
+        """The first connection says something late; a second one answers."""
+        with contextlib.ExitStack() as kept:
+            for number, says in enumerate((FINE, b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nright")):
+                connection = listener.accept()[0]
+                connection = context.wrap_socket(connection, server_side=True) if secure else connection
+                kept.enter_context(connection)
+                connection.recv(1000)
+                connection.sendall(says)
+                if not number:
+                    going.wait()
+                    connection.close() if late is CLOSE else connection.sendall(late)
+                    gone.set()
+
+    async def run(port):
+        ours = Connections(f"http{'s' * secure}://127.0.0.1:{port}", limit=1)
+        await ours.ask(REQUEST, connect=2, timeout=5)
+        going.set()
+        gone.wait()  # the loop stands still
+        time.sleep(0.05)
+        found = await ours.ask(REQUEST, connect=2, timeout=5)
+        await ours.close()
+        return found
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(10)
+        thread = threading.Thread(target=serve, args=[listener])
+        thread.start()
+        assert uvloop.run(run(listener.getsockname()[1])) == Response(200, b"right")
+        thread.join()
+
+
+@pytest.mark.parametrize("says", [b"", b"HTTP/1.1 503 No\r\nContent-Length: 0\r\n\r\n"])
+def test_a_server_that_ends_a_connection_before_it_is_asked_has_got_nothing(says):
+    async def serve(_, writer):
+        writer.write(says)
+        writer.close()
+
+    async def run():
+        server = await asyncio.start_server(serve, "127.0.0.1", 0)
+        ours = Connections(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", limit=1)
+        opened = ours._opened
+
+        async def slowly():
+            connection = await opened()
+            await asyncio.sleep(0.05)
+            return connection
+
+        ours._opened = slowly
+        with pytest.raises((NotConnected, BrokenOff)) as error:
+            await ours.ask(REQUEST, connect=2, timeout=5)
+        server.close()
+        return error.type
+
+    assert uvloop.run(run()) is NotConnected
 
 
 def test_a_connection_that_was_idle_for_too_long_is_not_used_again(monkeypatch):

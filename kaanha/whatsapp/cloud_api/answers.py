@@ -16,6 +16,8 @@ REASON_LIMIT = 200
 HELD = frozenset({"held_for_quality_assessment", "paused"})
 # Answered before a message is looked at, whoever answers: Meta, or a proxy on the way.
 TOO_MANY_REQUESTS, SERVICE_UNAVAILABLE = 429, 503
+# What a server says when it gives up an idle connection, perhaps in the moment in which a request is on its way to it.
+REQUEST_TIMEOUT = 408
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,14 +71,14 @@ def read(status: int, body: bytes) -> Answer:
         return _accepted(answer) or Unknown(f"HTTP {status} without a message id{_quoted(body)}")
     if status in (TOO_MANY_REQUESTS, SERVICE_UNAVAILABLE):
         return Undelivered(f"HTTP {status}{_quoted(body)}")
-    if 400 <= status < 500:
+    if 400 <= status < 500 and status != REQUEST_TIMEOUT:
         return NotMeta(status, f"HTTP {status} without an error of Meta's{_quoted(body)}")
     return Unknown(f"HTTP {status}{_quoted(body)}")
 
 
 def broken_off(status: int, reason: str) -> Answer:
     """What an answer proves whose body never came whole: the status, where it alone means a refusal."""
-    if 400 <= status < 500 or status == SERVICE_UNAVAILABLE:
+    if (400 <= status < 500 and status != REQUEST_TIMEOUT) or status == SERVICE_UNAVAILABLE:
         return Undelivered(f"HTTP {status}, broken off: {reason}")
     return Unknown(f"HTTP {status}, broken off: {reason}")
 

@@ -78,7 +78,8 @@ class Connections:
                     connection = await self._taken()
         except TimeoutError as error:
             raise NotConnected(str(error) or f"no free connection within {connect:g} s") from error
-        except (OSError, UnicodeError) as error:  # no address, refused, TLS that fails
+        # No address, refused, TLS that fails; uvloop has RuntimeErrors for some of it.
+        except (OSError, UnicodeError, RuntimeError) as error:
             raise NotConnected(_reason(error)) from error
         try:
             response = await connection.ask(request, until)
@@ -101,7 +102,7 @@ class Connections:
         now = asyncio.get_running_loop().time()
         while self._idle:
             connection = self._idle.pop()
-            if connection.usable and now - connection.since < IDLE:
+            if now - connection.since < IDLE and connection.is_quiet():
                 return connection
             connection.drop()
         return None
@@ -109,7 +110,11 @@ class Connections:
     async def _taken(self) -> _Connection:
         await self._free.acquire()
         try:
-            return self._kept() or await self._opened()
+            connection = self._kept() or await self._opened()
+            if not connection.is_quiet():
+                connection.drop()
+                raise ConnectionError("the server ended it before it was asked")
+            return connection
         except BaseException:
             self._free.release()
             raise
@@ -122,14 +127,17 @@ class Connections:
                 self._resolved_until = loop.time() + RESOLVED
         sock = await start_connection(self._addresses, happy_eyeballs_delay=SECOND_ADDRESS)
         server = self.host if self._tls else None
-        _, connection = await loop.create_connection(_Connection, sock=sock, ssl=self._tls, server_hostname=server)
+        _, connection = await loop.create_connection(
+            lambda: _Connection(sock), sock=sock, ssl=self._tls, server_hostname=server
+        )
         return connection
 
 
 class _Connection(asyncio.Protocol):
     """One connection, and the answer that it waits for."""
 
-    def __init__(self) -> None:
+    def __init__(self, sock: socket.socket) -> None:
+        self._socket = sock
         self.usable = False
         self.since = 0.0  # when it was last used
         self._answer: asyncio.Future[Response] | None = None
@@ -155,6 +163,21 @@ class _Connection(asyncio.Protocol):
             self._answer = None
             self.since = loop.time()
 
+    def is_quiet(self) -> bool:
+        """Whether nobody has ended it, and nothing was said that nobody asked for.
+
+        The kernel is asked, too: what it has got while this loop was busy would be read as the next request's answer.
+        """
+        if not self.usable or self._transport.is_closing():
+            return False
+        try:
+            self._socket.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        return False
+
     def drop(self) -> None:
         self.usable = False
         self._transport.abort()
@@ -175,7 +198,7 @@ class _Connection(asyncio.Protocol):
             return
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserError as error:  # switching to another protocol is one, too
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             self._fail(_reason(error))
 
     def eof_received(self) -> None:
