@@ -128,6 +128,8 @@ class ImportAdmin(ReadOnlyAdmin):
 
     def _state(self, request: HttpRequest, upload: Import) -> dict[str, Any]:
         file = ImportFile.objects.filter(upload=upload).first()
+        if file is None and upload.finished_at is None:
+            upload.refresh_from_db()  # ended since it was read, and the file gone with it: or a command takes its rows
         remarks = ImportRemark.objects.filter(upload=upload).order_by("-rejected", "line")
         ended = upload.finished_at is not None
         return {

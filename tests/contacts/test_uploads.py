@@ -7,6 +7,7 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 from django.utils import timezone
 
 from contacts import importing, uploads
+from contacts.import_admin import ImportAdmin
 from contacts.models import ConsentChange, Contact, ContactEvent, Import, ImportFile, ImportPiece
 from kaanha.lib.errors import Refusal
 from kaanha.organizations.models import AuditEntry, Role
@@ -300,6 +301,22 @@ def test_an_import_by_command_says_how_it_goes_on(agent, shop):
     left = Import.objects.create(organization=shop, file_name="people.csv", started_at=NOW, total=5_000)
 
     assert "A command has taken 5,000 rows so far. If it was interrupted" in text(agent.get(page(left)))
+
+
+def test_an_import_that_ends_while_its_page_is_made_says_so(agent, monkeypatch):
+    """It ends in one transaction with its file. Read before, and the file after, it looked like a command's."""
+    upload_by(agent)
+    upload = Import.objects.get()
+    found = ImportAdmin.found
+
+    def found_before_the_end(self, request, key):
+        stale = found(self, request, key)
+        uploads.take_waiting(now=timezone.now())
+        return stale
+
+    monkeypatch.setattr(ImportAdmin, "found", found_before_the_end)
+
+    assert "Imported people.csv" in text(agent.get(page(upload, "progress")))
 
 
 def test_progress_costs_the_same_however_many_rows(agent, django_assert_max_num_queries):
