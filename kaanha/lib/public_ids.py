@@ -7,6 +7,7 @@ kind: a random block decrypts to the expected kind once in 2^64 times.
 
 import hashlib
 import threading
+from collections.abc import Sequence
 from functools import cache
 
 from cryptography.hazmat.primitives.ciphers import Cipher, CipherContext, algorithms, modes
@@ -17,6 +18,8 @@ _PAIRS = [first + second for first in LETTERS for second in LETTERS]
 _PLACES = range(120, -1, -10)
 # Our letters as int() reads base 32, and nothing for all others that it would take, such as a sign.
 _DIGITS = dict.fromkeys(range(128), "?") | str.maketrans(LETTERS, "0123456789abcdefghijklmnopqrstuv")
+
+_NO_ID = 1  # ends in bits that belong to no byte
 
 _local = threading.local()
 
@@ -31,16 +34,32 @@ def encode(kind: str, key: int) -> str:
 
 def decode(kind: str, public_id: str) -> int | None:
     """The key behind a public id of `kind`; None for anything that isn't one."""
+    return decode_many(kind, [public_id])[0]
+
+
+def decode_many(kind: str, public_ids: Sequence[str]) -> list[int | None]:
+    """The key behind each of these, None for what isn't one. They are decrypted at once: a batch has thousands."""
+    read = [_bits(kind, public_id) for public_id in public_ids]
+    blocks = _ciphers()[1].update(b"".join([(bits >> 2).to_bytes(16, "big") for bits in read]))
+    tag = _tag(kind)
+    # Four spellings of the last letter say the same block: only the one that we write is the id.
+    return [
+        int.from_bytes(blocks[place + 8 : place + 16], "big")
+        if blocks[place : place + 8] == tag and not bits & 3
+        else None
+        for place, bits in zip(range(0, len(blocks), 16), read, strict=True)
+    ]
+
+
+def _bits(kind: str, public_id: str) -> int:
+    """What the letters of a public id say; for anything that isn't one something that can't be an id."""
     prefix, _, letters = public_id.partition("_")
     if prefix != kind or len(letters) != 26 or not letters.isascii():
-        return None
+        return _NO_ID
     try:
-        bits = int(letters.translate(_DIGITS), 32)
+        return int(letters.translate(_DIGITS), 32)
     except ValueError:
-        return None
-    block = _ciphers()[1].update((bits >> 2).to_bytes(16, "big"))
-    # Four spellings of the last letter say the same block: only the one that we write is the id.
-    return int.from_bytes(block[8:], "big") if block[:8] == _tag(kind) and not bits & 3 else None
+        return _NO_ID
 
 
 @cache

@@ -10,7 +10,7 @@ import json
 import logging
 import random
 import secrets
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -272,11 +272,14 @@ def callback_data(message_id: int, attempt: int) -> str:
     return f"{public_ids.encode(Message.PUBLIC_KIND, message_id)}.{attempt}"
 
 
-def read_callback_data(text: str | None) -> tuple[int, int] | None:
-    """(message, attempt) behind a receipt's callback data; None for anything that isn't ours."""
-    public_id, _, attempt = (text or "").partition(".")
-    key = public_ids.decode(Message.PUBLIC_KIND, public_id)
-    return (key, int(attempt)) if key is not None and attempt.isascii() and attempt.isdecimal() else None
+def read_callback_data(texts: Sequence[str | None]) -> list[tuple[int, int] | None]:
+    """(message, attempt) behind the callback data of each receipt; None for anything that isn't ours."""
+    parts = [(text or "").partition(".") for text in texts]
+    keys = public_ids.decode_many(Message.PUBLIC_KIND, [public_id for public_id, _, _ in parts])
+    return [
+        (key, int(attempt)) if key is not None and attempt.isascii() and attempt.isdecimal() else None
+        for key, (_, _, attempt) in zip(keys, parts, strict=True)
+    ]
 
 
 def _waits(case: _Case, reason: SkipReason) -> bool:

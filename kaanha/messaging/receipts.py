@@ -82,7 +82,7 @@ def _try_again(*, now: datetime, limit: int) -> tuple[int, int]:
 
 def _match(receipts: Sequence[Receipt], apps: Sequence[int]) -> dict[int, tuple[int, int | None]]:
     """For each place in `receipts` the (message, attempt) that it is about: by our id, else by the wamid."""
-    named = [read_callback_data(receipt.callback_data) for receipt in receipts]
+    named = read_callback_data([receipt.callback_data for receipt in receipts])
     ids = [found[0] for found in named if found]
     wamids = [receipt.wamid for receipt, found in zip(receipts, named, strict=True) if not found]
     owners, by_wamid = _find(ids, wamids)

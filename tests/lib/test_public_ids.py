@@ -12,6 +12,13 @@ def test_a_public_id_leads_back_to_its_key(key):
     assert public_ids.decode("msg", public_ids.encode("msg", key)) == key
 
 
+def test_many_lead_back_each_to_its_own_key():
+    ours, another, largest = (public_ids.encode(*each) for each in (("msg", 7), ("ct", 7), ("msg", 2**63 - 1)))
+
+    assert public_ids.decode_many("msg", [ours, "nothing", another, largest, ""]) == [7, None, None, 2**63 - 1, None]
+    assert public_ids.decode_many("msg", []) == []
+
+
 def test_a_public_id_has_a_prefix_and_26_letters():
     public_id = public_ids.encode("ct", 1)
 

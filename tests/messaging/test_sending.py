@@ -47,7 +47,7 @@ def test_a_message_carries_its_public_id_and_the_contacts_values(cloud_api, numb
     (taken,) = cloud_api.messages()
     assert taken["to"] == contact.phone.removeprefix("+")
     assert taken["payload"]["biz_opaque_callback_data"] == f"{message.public_id}.1"
-    assert claiming.read_callback_data(f"{message.public_id}.1") == (message.pk, 1)
+    assert claiming.read_callback_data([f"{message.public_id}.1"]) == [(message.pk, 1)]
     parameters = [{"type": "text", "parameter_name": "first_name", "text": "Zoë"}]
     assert taken["payload"]["template"]["components"] == [{"type": "body", "parameters": parameters}]
     assert fresh(message).parameters == [{"type": "body", "parameters": parameters}]

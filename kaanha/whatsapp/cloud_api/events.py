@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 from kaanha.whatsapp.cloud_api.limits import messaging_limit
@@ -557,6 +558,13 @@ def _moment(seconds: Any) -> datetime | None:
     """The moment of a Unix timestamp, written as text or number; None for anything else."""
     if isinstance(seconds, bool) or not isinstance(seconds, str | int | float):
         return None
+    if isinstance(seconds, str) and len(seconds) > WORD_LIMIT:
+        return None
+    return _moment_of(seconds)
+
+
+@lru_cache(maxsize=1024)  # what happens at once is told at once: most timestamps of a batch are the same few
+def _moment_of(seconds: str | float) -> datetime | None:
     try:
         number = float(seconds)
     except (ValueError, OverflowError):
