@@ -71,16 +71,21 @@ def read(status: int, body: bytes) -> Answer:
         return _accepted(answer) or Unknown(f"HTTP {status} without a message id{_quoted(body)}")
     if status in (TOO_MANY_REQUESTS, SERVICE_UNAVAILABLE):
         return Undelivered(f"HTTP {status}{_quoted(body)}")
-    if 400 <= status < 500 and status != REQUEST_TIMEOUT:
+    if _refuses(status):
         return NotMeta(status, f"HTTP {status} without an error of Meta's{_quoted(body)}")
     return Unknown(f"HTTP {status}{_quoted(body)}")
 
 
 def broken_off(status: int, reason: str) -> Answer:
     """What an answer proves whose body never came whole: the status, where it alone means a refusal."""
-    if (400 <= status < 500 and status != REQUEST_TIMEOUT) or status == SERVICE_UNAVAILABLE:
+    if _refuses(status) or status == SERVICE_UNAVAILABLE:
         return Undelivered(f"HTTP {status}, broken off: {reason}")
     return Unknown(f"HTTP {status}, broken off: {reason}")
+
+
+def _refuses(status: int) -> bool:
+    """Whether the status says that this very request was refused."""
+    return 400 <= status < 500 and status != REQUEST_TIMEOUT
 
 
 def parsed(body: bytes) -> Any:

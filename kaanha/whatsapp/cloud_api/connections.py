@@ -189,7 +189,7 @@ class _Connection(asyncio.Protocol):
         self.usable = True
 
     def data_received(self, data: bytes) -> None:
-        if self._answer is None or self._answer.done():
+        if self._waiting is None:
             self.drop()  # it says what nobody asked for, and can't be believed any more
             return
         self._received += len(data)
@@ -212,7 +212,7 @@ class _Connection(asyncio.Protocol):
     # --- httptools' calls
 
     def on_message_begin(self) -> None:
-        if self._answer is None or self._answer.done():
+        if self._waiting is None:
             self.drop()  # two answers to one request: the second would be taken for the next one's
 
     def on_header(self, name: bytes, _: bytes) -> None:
@@ -229,21 +229,26 @@ class _Connection(asyncio.Protocol):
         if self._status is not None and self._status < 200:  # "go on", of which there may be several
             self._begin()
             return
-        if self._answer and not self._answer.done():
+        if self._waiting:
             self._succeed()
             self.usable = self._parser.should_keep_alive() and not self._transport.is_closing()
+
+    @property
+    def _waiting(self) -> asyncio.Future[Response] | None:
+        """The answer that is still to come; None where nothing was asked, or it has come."""
+        return None if self._answer is None or self._answer.done() else self._answer
 
     def _begin(self) -> None:
         self._body, self._status, self._ends_with_connection = [], None, True
 
     def _succeed(self) -> None:
-        if self._answer and not self._answer.done():
-            self._answer.set_result(Response(self._status or 0, b"".join(self._body)))
+        if waiting := self._waiting:
+            waiting.set_result(Response(self._status or 0, b"".join(self._body)))
 
     def _fail(self, why: str) -> None:
         self.usable = False
-        if self._answer and not self._answer.done():
-            self._answer.set_exception(BrokenOff(why, self._status))
+        if waiting := self._waiting:
+            waiting.set_exception(BrokenOff(why, self._status))
 
 
 def _reason(error: Exception) -> str:
