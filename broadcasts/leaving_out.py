@@ -6,22 +6,24 @@ The same law as a claim's, which judges one contact after another: `messaging.po
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from django.conf import settings
 from django.db import models
-from django.db.models import Case, Exists, OuterRef, Q, TextField, Value, When
+from django.db.models import Case, Count, FilteredRelation, Q, Value, When
 from django.db.models.functions import Coalesce, Length, NullIf
 from django.db.models.lookups import GreaterThan, LessThanOrEqual, Regex
 
 from broadcasts.models import Broadcast
+from broadcasts.portions import EVERYBODY, Portion
 from contacts import values
-from contacts.models import ContactTag
+from contacts.models import ContactQuerySet
 from kaanha.lib.errors import Refusal
 from kaanha.messaging import policy
-from kaanha.messaging.models import Dispatch, MarketingCap
+from kaanha.messaging.models import Dispatch
 from templates_app import rendering
 from templates_app.rendering import Need
 
@@ -43,57 +45,57 @@ class LeftOut(models.TextChoices):
 
 @dataclass(frozen=True)
 class Reasons:
-    """Why contacts stay out, in the order in which a reason counts, and how the database tells it."""
+    """Why contacts who hold no excluded tag stay out, in the order in which a reason counts; none of them is ever null.
 
-    conditions: list[tuple[LeftOut, Any]]
+    They judge the contacts that `judged` gives back.
+    """
 
-    def first(self) -> Case:
-        """Why a contact doesn't get it; empty for whoever gets it."""
-        told = [When(condition, then=Value(key.value)) for key, condition in self.conditions]
-        return Case(*told, default=Value(""), output_field=TextField())
+    at: datetime
+    conditions: dict[LeftOut, Any]
+
+    def judged(self, contacts: ContactQuerySet, portion: Portion = EVERYBODY) -> ContactQuerySet:
+        """Those of the portion who aren't deleted, each with the cap that holds at the time."""
+        holds = Q(marketing_cap__until__gt=self.at) & portion.of("marketing_cap__pk")
+        return contacts.active().filter(portion.of("pk")).alias(cap=FilteredRelation("marketing_cap", condition=holds))
+
+    def counts(self) -> dict[str, Count]:
+        """For each reason how many it keeps away, who each count for the first that holds."""
+        before, counts = Q(), {}
+        for key, condition in self.conditions.items():
+            # The cheaper first, of which most hold for few: PostgreSQL looks no further then.
+            first = before & condition if key is LeftOut.MISSING_VARIABLE else condition & before
+            counts[key.value] = Count("pk", filter=first)
+            before &= ~condition
+        return counts
 
     def none(self) -> list[Any]:
         """Filters that leave whoever gets it, in terms for which PostgreSQL has indexes and statistics."""
-        return [_denied(key, condition) for key, condition in self.conditions]
+        return [~condition for condition in self.conditions.values()]
 
 
 def reasons(broadcast: Broadcast, *, at: datetime) -> Reasons:
-    """Why a contact who holds a tag doesn't get it at `at`."""
-    return Reasons(_conditions(broadcast, at=at))
+    """Why a contact who holds a tag and no excluded one doesn't get it at `at`."""
+    return Reasons(at, dict(_conditions(broadcast)))
 
 
-def _denied(key: LeftOut, condition: Any) -> Any:
-    """That it doesn't hold. What is computed from values may come out as null, which is no reason either."""
-    if key is LeftOut.MISSING_VARIABLE:
-        return Case(When(condition, then=Value(False)), default=Value(True))
-    return ~condition
+def _conditions(broadcast: Broadcast) -> Iterator[tuple[LeftOut, Any]]:
+    yield LeftOut.OPTED_OUT, Q(opted_in=False)
+    yield LeftOut.WITHOUT_PHONE, Q(phone=None)
+    yield from _marketing(broadcast.template.category)
+    if unfilled := _unfilled(broadcast):
+        # What is computed from values may come out as null, which is no reason.
+        told = (When(condition, then=Value(True)) for condition in unfilled)
+        yield LeftOut.MISSING_VARIABLE, Case(*told, default=Value(False))
 
 
-def _conditions(broadcast: Broadcast, *, at: datetime) -> list[tuple[LeftOut, Any]]:
-    keys = list(broadcast.excluded_tags.values_list("pk", flat=True))
-    excluded = ContactTag.objects.filter(contact=OuterRef("pk"), tag__in=keys)
-    return [
-        (LeftOut.EXCLUDED_TAG, Exists(excluded)),
-        (LeftOut.OPTED_OUT, Q(opted_in=False)),
-        (LeftOut.WITHOUT_PHONE, Q(phone=None)),
-        *_marketing(broadcast.template.category, at=at),
-        *((LeftOut.MISSING_VARIABLE, condition) for condition in _unfilled(broadcast)),
-    ]
-
-
-def _marketing(category: str, *, at: datetime) -> list[tuple[LeftOut, Any]]:
+def _marketing(category: str) -> Iterator[tuple[LeftOut, Any]]:
     """What keeps marketing away, and nothing else."""
     if not policy.is_marketing(category):
-        return []
-    blocked = sorted(settings.MARKETING_BLOCKED_COUNTRIES)
-    found: list[tuple[LeftOut, Any]] = [
-        (LeftOut.MARKETING_OPTED_OUT, Q(marketing_opted_out_at__isnull=False)),
-        (LeftOut.COUNTRY_BLOCKED, Q(country__in=blocked)),
-    ]
+        return
+    yield LeftOut.MARKETING_OPTED_OUT, Q(marketing_opted_out_at__isnull=False)
+    yield LeftOut.COUNTRY_BLOCKED, Q(country__in=sorted(settings.MARKETING_BLOCKED_COUNTRIES))
     if policy.is_capped(category, Dispatch.Kind.BROADCAST):
-        capped = MarketingCap.objects.filter(contact=OuterRef("pk"), until__gt=at)
-        found.append((LeftOut.FREQUENCY_CAP, Exists(capped)))
-    return found
+        yield LeftOut.FREQUENCY_CAP, Q(cap__isnull=False)
 
 
 def _unfilled(broadcast: Broadcast) -> list[Any]:

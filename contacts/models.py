@@ -14,6 +14,7 @@ from django.db.models.functions import Collate, Lower
 from kaanha.organizations.models import Organization, OwnedModel, OwnedQuerySet, User
 
 NEWEST, OFTEN = 2_000, 50  # what is common: a page of the list among so many
+UNBOUNDED = Q()
 
 
 class Pieces(Func):
@@ -100,17 +101,17 @@ class ContactQuerySet(OwnedQuerySet):
         value = Func(F("attributes"), key, function="jsonb_extract_path_text", output_field=models.TextField())
         return self.alias(wanted=value).filter(wanted__gt="")
 
-    def tagged_any(self, tags: Iterable[Tag | int]) -> Self:
-        """Contacts holding at least one of `tags`, each contact once.
+    def tagged_any(self, tags: Iterable[Tag | int], within: Q = UNBOUNDED) -> Self:
+        """Contacts holding at least one of `tags`, each contact once; `within` bounds the rows of ContactTag.
 
         EXISTS rather than a join: a contact holding three of the tags would come back three times,
         and DISTINCT over a million contacts sorts them all.
         """
-        return self.filter(Exists(ContactTag.objects.filter(contact=OuterRef("pk"), tag__in=tags)))
+        return self.filter(Exists(ContactTag.objects.filter(within, contact=OuterRef("pk"), tag__in=tags)))
 
-    def tagged_none(self, tags: Iterable[Tag | int]) -> Self:
+    def tagged_none(self, tags: Iterable[Tag | int], within: Q = UNBOUNDED) -> Self:
         """Contacts holding none of `tags`."""
-        return self.filter(~Exists(ContactTag.objects.filter(contact=OuterRef("pk"), tag__in=tags)))
+        return self.filter(~Exists(ContactTag.objects.filter(within, contact=OuterRef("pk"), tag__in=tags)))
 
 
 class Contact(OwnedModel):
@@ -165,8 +166,13 @@ class Contact(OwnedModel):
         indexes = [
             # inbound messages of people whose WhatsApp number is spelled differently
             models.Index(fields=["organization", "wa_id"], name="contact_wa_id", condition=Q(wa_id__isnull=False)),
-            # lists: the newest first
-            models.Index(fields=["organization", "-id"], name="contact_newest", condition=Q(deleted_at=None)),
+            # lists: the newest first; audiences, which are counted and frozen without reading the contacts themselves
+            models.Index(
+                fields=["organization", "-id"],
+                include=["opted_in", "phone", "marketing_opted_out_at", "country"],
+                name="contact_newest",
+                condition=Q(deleted_at=None),
+            ),
             models.Index(fields=["organization", "name", "-id"], name="contact_by_name", condition=Q(deleted_at=None)),
             # the deleted on request; how many hold a tag
             models.Index(fields=["organization", "-id"], name="contact_deleted", condition=Q(deleted_at__isnull=False)),

@@ -352,7 +352,7 @@ class MarketingCap(models.Model):
     """One narrow row per contact: MARKETING is free again when `until <= now`, and to the message that holds it."""
 
     contact = models.OneToOneField(
-        Contact, on_delete=models.DO_NOTHING, primary_key=True, related_name="+", db_constraint=False
+        Contact, on_delete=models.DO_NOTHING, primary_key=True, related_name="marketing_cap", db_constraint=False
     )
     message = models.BigIntegerField()
     until = models.DateTimeField()

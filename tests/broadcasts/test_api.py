@@ -494,8 +494,8 @@ def test_what_has_begun_has_no_preview(organization, caller, draft):
 def test_the_preview_costs_the_same_however_many(caller, draft, people, django_assert_num_queries):
     people(3)
     broadcast = draft()
-    # the key, the broadcast; who has the tags, who is left out, the first of the others; the problems
-    with django_assert_num_queries(10):
+    # the key, the broadcast; how many have the tags, who is left out, the first of the others; the problems
+    with django_assert_num_queries(11):
         caller.get(of(broadcast, "/preview"))
 
 

@@ -6,9 +6,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from django.utils import timezone
 
-from broadcasts import audience, launch
+from broadcasts import audience, launch, portions
 from broadcasts.leaving_out import LeftOut
 from broadcasts.models import Broadcast
+from contacts.models import Contact
 from kaanha.messaging import claiming
 from kaanha.messaging.models import MarketingCap, Message
 from tests.factories import ContactFactory, TagFactory, TemplateFactory
@@ -41,7 +42,13 @@ def promised(seen):
     return {reason.value: seen.left_out[reason] for reason in SKIPPED if seen.left_out[reason]}
 
 
-def test_the_preview_promises_what_is_dispatched_for_each_reason(organization, tag, people, draft, number):
+@pytest.mark.parametrize("large", [False, True])
+def test_the_preview_promises_what_is_dispatched_for_each_reason(
+    organization, tag, people, draft, number, monkeypatch, large
+):
+    if large:
+        monkeypatch.setattr(audience, "LARGE", 2)
+        monkeypatch.setattr(portions, "SAMPLED", 100)
     excluded = TagFactory(organization=organization)
     reached = people(2, attributes={"city": "Pune"})
     people(1, tags=[tag, excluded], opted_in=False)
@@ -195,7 +202,43 @@ def test_the_preview_costs_the_same_however_many(people, draft, django_assert_nu
     people(3)
     broadcast = draft()
     for _ in range(2):
-        # its tags and its excluded tags; everybody by reason; the first of them
-        with django_assert_num_queries(4):
+        # its tags and its excluded tags; whether it is large; everybody by reason; the first of them
+        with django_assert_num_queries(5):
             audience.preview(broadcast, now=NOW)
         people(9, opted_in=False)
+
+
+# --- large audiences are counted in portions ----------------------------------------------------------------------
+
+
+def test_portions_have_every_contact_once_and_about_as_many_each(organization, monkeypatch):
+    monkeypatch.setattr(portions, "SAMPLED", 100)
+    contacts = ContactFactory.create_batch(30, organization=organization)
+    ContactFactory.create_batch(30)
+
+    found = portions.of_organization(organization.pk)
+
+    held = [set(Contact.objects.of(organization).filter(portion.of("pk"))) for portion in found]
+    assert [len(one) for one in held] == [4, 5, 5, 5, 5, 6]
+    assert set.union(*held) == set(contacts)
+    assert (found[0].since, found[-1].before) == (None, None)
+
+
+def test_where_the_sample_has_nobody_there_is_one_portion(organization):
+    assert portions.of_organization(organization.pk) == [portions.EVERYBODY]
+
+
+def test_counting_in_portions_asks_as_often_however_many(
+    organization, tag, people, draft, monkeypatch, django_assert_num_queries
+):
+    monkeypatch.setattr(audience, "LARGE", 2)
+    monkeypatch.setattr(portions, "SAMPLED", 100)
+    broadcast = draft()
+    excluded = TagFactory(organization=organization)
+    broadcast.excluded_tags.add(excluded)
+    people(2, tags=[tag, excluded])
+    for _ in range(2):
+        people(9)
+        # besides: the bounds, and who is excluded
+        with django_assert_num_queries(7):
+            audience.preview(broadcast, now=NOW)

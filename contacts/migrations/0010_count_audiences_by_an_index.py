@@ -1,0 +1,20 @@
+"""What decides whether a contact can be written to stands in the index by which audiences are counted and frozen."""
+
+from django.db import migrations, models
+
+
+class Migration(migrations.Migration):
+    dependencies = [("contacts", "0009_count_contacts")]
+
+    operations = [
+        migrations.RemoveIndex(model_name="contact", name="contact_newest"),
+        migrations.AddIndex(
+            model_name="contact",
+            index=models.Index(
+                condition=models.Q(("deleted_at", None)),
+                fields=["organization", "-id"],
+                include=["opted_in", "phone", "marketing_opted_out_at", "country"],
+                name="contact_newest",
+            ),
+        ),
+    ]
