@@ -168,8 +168,8 @@ class Contact(OwnedModel):
             models.Index(fields=["organization", "wa_id"], name="contact_wa_id", condition=Q(wa_id__isnull=False)),
             # lists: the newest first; audiences, which are counted and frozen without reading the contacts themselves
             models.Index(
-                fields=["organization", "-id"],
-                include=["opted_in", "phone", "marketing_opted_out_at", "country"],
+                fields=["organization", "id"],
+                include=["opted_in", "phone", "marketing_opted_out_at", "country", "name"],
                 name="contact_newest",
                 condition=Q(deleted_at=None),
             ),

@@ -1,4 +1,7 @@
-"""What decides whether a contact can be written to stands in the index by which audiences are counted and frozen."""
+"""What decides whether a contact can be written to stands in the index by which audiences are counted and frozen.
+
+In rising order: new contacts are appended to it, and leave full pages behind.
+"""
 
 from django.db import migrations, models
 
@@ -12,8 +15,8 @@ class Migration(migrations.Migration):
             model_name="contact",
             index=models.Index(
                 condition=models.Q(("deleted_at", None)),
-                fields=["organization", "-id"],
-                include=["opted_in", "phone", "marketing_opted_out_at", "country"],
+                fields=["organization", "id"],
+                include=["opted_in", "phone", "marketing_opted_out_at", "country", "name"],
                 name="contact_newest",
             ),
         ),
