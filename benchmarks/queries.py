@@ -298,9 +298,10 @@ def _explaining(plans: list[Plan], *, analyze: bool) -> Iterator[None]:
 
     def explain(execute: Any, statement: str, values: Any, many: bool, context: Any) -> Any:
         words = statement.split()
-        if words and words[0].upper() in EXPLAINED and not many and any(table in statement for table in BIG):
+        verb = words[0].lstrip("(").upper() if words else ""  # unions begin with a bracket
+        if verb in EXPLAINED and not many and any(table in statement for table in BIG):
             with transaction.atomic(), connection.cursor() as cursor:
-                for _ in range(2 if words[0].upper() == "SELECT" else 1):  # the second time its pages are in memory
+                for _ in range(2 if verb == "SELECT" else 1):  # the second time its pages are in memory
                     cursor.execute(how + statement, values)
                 plans.append(Plan(" ".join(words), [line for (line,) in cursor.fetchall()]))
                 transaction.set_rollback(True)
