@@ -38,6 +38,7 @@ from kaanha.messaging.models import Message
 CHECKOUT = Path(__file__).resolve().parent.parent.parent
 MOST = 2.0
 THROUGHPUT = 1_000  # of a number, per second
+MOST_AT_ONCE = 10_000  # messages of a round, which is long enough to tell its rate and its CPU
 WORKERS = (2, 3, 4)
 KEPT = Bound("≥", 0.9, "of the rate of 2")
 LOOK, POKE = 0.1, 1.0  # seconds between two looks of ours, and between two pokes as beat makes them
@@ -94,7 +95,7 @@ class Round:
 
 def measure(scale: Scale) -> Iterator[Row]:
     stores = [_store(name, scale.sends) for name in ("one", "two")]
-    some = max(scale.sends // 10, 1_000)
+    some = min(max(scale.sends // 10, 1_000), MOST_AT_ONCE)
     with sink.running() as to:
         for road in ROADS:
             with _workers(1, to, road) as pids:
