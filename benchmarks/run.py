@@ -2,8 +2,8 @@
 
 python -m benchmarks.run [PART…] [--scale tiny|usual|full]
 
-Prints a table and puts the parts that ran into benchmarks/results/latest.json, unless the scale is tiny. Ends with 1
-when a part broke off; a target that isn't met is told in the table.
+Prints a table and puts the parts that ran into benchmarks/results/latest.json, if at the usual or the full scale. Ends
+with 1 when a part broke off; a target that isn't met is told in the table.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from rich.console import Console
 
 from benchmarks import machine, reporting
 from benchmarks.databases import of_its_own
-from benchmarks.scale import SCALES
+from benchmarks.scale import KEPT, SCALES
 from kaanha.lib import garbage
 
 CHECKOUT = Path(__file__).resolve().parent.parent
@@ -64,16 +64,16 @@ def run(parts: Sequence[str], scale: str) -> bool:
     told: dict[str, Any] = {"parts": {}}
     for part in parts:
         console.print(f"[bold]{part}[/bold] …")
-        new = _in_own_process(part, scale)
+        new = told_by(part, scale)
         told = {**told, **new, "parts": {**told["parts"], **new["parts"]}}
-    if "machine" in told and scale != "tiny":
+    if "machine" in told and scale in KEPT:
         reporting.write(RESULTS, told)
     console.print(reporting.table(told["parts"]))
     return not any("failed" in part for part in told["parts"].values())
 
 
-def _in_own_process(part: str, scale: str) -> dict[str, Any]:
-    """What the part tells. One that breaks off is told as such and has no rows."""
+def told_by(part: str, scale: str) -> dict[str, Any]:
+    """What the part tells, in a process of its own. One that breaks off is told as such and has no rows."""
     with tempfile.TemporaryDirectory() as folder:
         into = Path(folder, "told.json")
         itself = [sys.executable, "-m", "benchmarks.run", part, "--scale", scale, "--into", str(into)]

@@ -86,8 +86,8 @@ def preview(broadcast: Broadcast, *, now: datetime) -> Preview:
     holders, reasons = _Holders.of(broadcast), leaving_out.reasons(broadcast, at=at)
     ranges = portions.of_organization(holders.organization) if is_large(broadcast) else [EVERYBODY]
     judged = [reasons.judged(holders.without_excluded(portion), portion) for portion in ranges]
-    left_out = _counted(judged, {"": Count("pk"), **reasons.counts()})
-    total = left_out.pop("") - left_out.total()
+    left_out = _counted(judged, {"holders": Count("pk"), **reasons.counts()})
+    total = left_out.pop("holders") - left_out.total()
     if holders.excluded:
         excluded = [reasons.judged(holders.with_excluded(portion), portion) for portion in ranges]
         left_out += _counted(excluded, {LeftOut.EXCLUDED_TAG: Count("pk")})
@@ -111,12 +111,11 @@ def _first(holders: _Holders, reasons: leaving_out.Reasons) -> list[Contact]:
 
 def _counted(groups: list[ContactQuerySet], counts: dict[str, Count]) -> Counter[str]:
     """Each of the counts over all groups. One query."""
-    named = {f"count_{place}": count for place, count in enumerate(counts.values())}
-    whole = {"everybody": Value(1)}
-    rows = [group.order_by().values(**whole).annotate(**named).values_list(*named) for group in groups]
+    # Whoever has the same constant is counted together: a row for each group.
+    rows = [group.order_by().values(same=Value(1)).annotate(**counts).values(*counts) for group in groups]
     found: Counter[str] = Counter()
     for row in rows[0].union(*rows[1:], all=True):
-        found.update(dict(zip(counts, row, strict=True)))
+        found.update(row)
     return found
 
 

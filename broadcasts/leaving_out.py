@@ -45,7 +45,7 @@ class LeftOut(models.TextChoices):
 
 @dataclass(frozen=True)
 class Reasons:
-    """Why contacts who hold no excluded tag stay out, in the order in which a reason counts; none of them is ever null.
+    """Why contacts who hold no excluded tag stay out, in the order in which a reason counts; no condition is ever null.
 
     They judge the contacts that `judged` gives back.
     """
@@ -62,7 +62,7 @@ class Reasons:
         """For each reason how many it keeps away, who each count for the first that holds."""
         before, counts = Q(), {}
         for key, condition in self.conditions.items():
-            # The cheaper first, of which most hold for few: PostgreSQL looks no further then.
+            # Where a cheap condition doesn't hold, as for most, PostgreSQL looks no further.
             first = before & condition if key is LeftOut.MISSING_VARIABLE else condition & before
             counts[key.value] = Count("pk", filter=first)
             before &= ~condition

@@ -2,7 +2,7 @@
 
 Left to itself it counts in one process, going along two indexes in the order of ids, or in several by hashing a million
 contacts, which takes longer. Statements for one range each, put together by UNION ALL, it gives to several processes of
-which each goes along the indexes.
+which each goes along the indexes: docs/decisions/large-audiences-are-counted-in-portions.md.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ EVERYBODY = Portion()
 
 
 def of_organization(organization: int) -> list[Portion]:
-    """Ranges that together have every id once, and about as many contacts of the organization each. One query."""
+    """Ranges that together have every id once, by a sample with about as many of the organization's each. One query."""
     shares = [place / PORTIONS for place in range(1, PORTIONS)]
     with connection.cursor() as cursor:
         cursor.execute(_BOUNDS, [shares, SAMPLED, organization])

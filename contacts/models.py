@@ -166,11 +166,11 @@ class Contact(OwnedModel):
         indexes = [
             # inbound messages of people whose WhatsApp number is spelled differently
             models.Index(fields=["organization", "wa_id"], name="contact_wa_id", condition=Q(wa_id__isnull=False)),
-            # lists: the newest first; audiences, which are counted and frozen without reading the contacts themselves
+            # audiences, which are counted and frozen without reading the contacts themselves; lists: the newest first
             models.Index(
                 fields=["organization", "id"],
                 include=["opted_in", "phone", "marketing_opted_out_at", "country", "name"],
-                name="contact_newest",
+                name="contact_audience",
                 condition=Q(deleted_at=None),
             ),
             models.Index(fields=["organization", "name", "-id"], name="contact_by_name", condition=Q(deleted_at=None)),

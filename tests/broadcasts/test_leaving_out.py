@@ -208,6 +208,18 @@ def test_the_preview_costs_the_same_however_many(people, draft, django_assert_nu
         people(9, opted_in=False)
 
 
+@pytest.mark.parametrize("large", [0, 100])
+def test_where_no_country_is_blocked_nobody_is_left_out_for_it(people, draft, settings, monkeypatch, large):
+    monkeypatch.setattr(audience, "LARGE", large)
+    settings.MARKETING_BLOCKED_COUNTRIES = []
+    people(2, country="US")
+    people(1, opted_in=False)
+
+    seen = audience.preview(draft(), now=NOW)
+
+    assert (seen.total, seen.reasons) == (2, [("not opted in, or opted out", 1)])
+
+
 # --- large audiences are counted in portions ----------------------------------------------------------------------
 
 
