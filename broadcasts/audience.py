@@ -57,23 +57,29 @@ class _Holders:
         return cls(broadcast.organization_id, tags, excluded)
 
     def without_excluded(self, portion: Portion = EVERYBODY) -> ContactQuerySet:
-        contacts: ContactQuerySet = Contact.objects.of(self.organization)
-        chosen = contacts.tagged_any(self.tags, portion.of("contact"))
+        chosen = self._all(portion)
         return chosen.tagged_none(self.excluded, portion.of("contact")) if self.excluded else chosen
 
     def with_excluded(self, portion: Portion = EVERYBODY) -> ContactQuerySet:
+        return self._all(portion).tagged_any(self.excluded, portion.of("contact"))
+
+    def recipients(self) -> ContactQuerySet:
+        """Those who can be written to."""
+        return self.without_excluded().reachable().with_phone()
+
+    def _all(self, portion: Portion) -> ContactQuerySet:
         contacts: ContactQuerySet = Contact.objects.of(self.organization)
-        return contacts.tagged_any(self.tags, portion.of("contact")).tagged_any(self.excluded, portion.of("contact"))
+        return contacts.tagged_any(self.tags, portion.of("contact"))
 
 
 def recipients(broadcast: Broadcast) -> ContactQuerySet:
     """Contacts for each of whom a launch would make a message now; what is judged in the claim may still skip it."""
-    return _Holders.of(broadcast).without_excluded().reachable().with_phone()
+    return _Holders.of(broadcast).recipients()
 
 
 def among(organization: int, *, tags: list[int], excluded: list[int]) -> ContactQuerySet:
     """The organization's contacts who hold any of these tags and none of those, and can be written to."""
-    return _Holders(organization, tags, excluded).without_excluded().reachable().with_phone()
+    return _Holders(organization, tags, excluded).recipients()
 
 
 def preview(broadcast: Broadcast, *, now: datetime) -> Preview:
