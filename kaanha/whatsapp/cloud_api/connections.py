@@ -110,7 +110,9 @@ class Connections:
     async def _taken(self) -> _Connection:
         await self._free.acquire()
         try:
-            connection = self._kept() or await self._opened()
+            if kept := self._kept():
+                return kept
+            connection = await self._opened()
             if not connection.is_quiet():
                 connection.drop()
                 raise ConnectionError("the server ended it before it was asked")
