@@ -21,29 +21,32 @@ TITLE = "CPU of one, ours and PostgreSQL's, in ms"
 # {what: {how many at once: milliseconds}}
 Curves = dict[str, dict[int, float]]
 TOO_SHORT = ("preview", 10_000)  # PostgreSQL's CPU is told in ticks of ten milliseconds, two or three of these
-# The part, how its row is called at a size, how many of them it takes at once, and what that is in the drawing.
-WANTED = [
-    ("launch", "{:,} recipients", 1, "a recipient, launched"),
-    ("preview", "{:,} contacts", 1, "a recipient, counted"),
-    ("import", "{:,} rows", 1, "a row, imported"),
-    ("enroll", "{:,} people", 1, "a person, enrolled"),
-    ("advance", "begin to wait", 0.1, "a wait, begun"),
-    ("advance", "wait is over: condition, message", 0.1, "a wait, ended"),
-]
+# For each part: how a row is called at a size, in how many parts a size is done, what that is in the drawing.
+WANTED = {
+    "launch": [("{:,} recipients", 1, "a recipient, launched")],
+    "preview": [("{:,} contacts", 1, "a recipient, counted")],
+    "import": [("{:,} rows", 1, "a row, imported")],
+    "enroll": [("{:,} people", 1, "a person, enrolled")],
+    "advance": [
+        ("begin to wait", 10, "a wait, begun"),
+        ("wait is over: condition, message", 10, "a wait, ended"),
+    ],
+}
 
 
 def measure(most: int) -> Iterator[Curves]:
     """All curves, up to the size that was measured last."""
-    curves: Curves = {name: {} for *_, name in WANTED}
+    curves: Curves = {name: {} for wanted in WANTED.values() for *_, name in wanted}
     for size in (size for size in SIZES if size <= most):
-        for part in dict.fromkeys(part for part, *_ in WANTED):
+        for part, wanted in WANTED.items():
+            if (part, size) == TOO_SHORT:
+                continue
             told = told_by(part, f"{size:,}")["parts"][part]
             if "failed" in told:
                 raise SystemExit(f"{part} at {size:,}: {told['failed']}")
             rows = {row["name"]: row for row in told["rows"]}
-            for of, row, share, name in WANTED:
-                if of == part and (part, size) != TOO_SHORT:
-                    curves[name][int(size * share)] = rows[row.format(size)]["cpu_ms"]
+            for row, parts, name in wanted:
+                curves[name][size // parts] = rows[row.format(size)]["cpu_ms"]
         yield curves
 
 
